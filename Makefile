@@ -1,0 +1,54 @@
+# Everything that a developer or CI runs. `make` lists the targets.
+
+PYTHON ?= python3
+RELUCE_DATA ?= ../shared
+
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench train-example long clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/core.stamp ## compress the example network and run both side by side
+	@mkdir -p build
+	$(BIN)/reluce compress examples/digits.onnx build/digits-small.onnx --range 0,1 --data examples/digits-data.npz
+	$(BIN)/python examples/run_small.py examples/digits.onnx build/digits-small.onnx
+
+test: lint ## lint, then all tests but the long ones
+	$(BIN)/pytest -n auto
+
+lint: .venv/dev.stamp ## style, format, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: .venv/core.stamp ## measure what the README's figures come from (RELUCE_DATA=folder of public networks)
+	$(BIN)/python benchmarks/run.py --data $(RELUCE_DATA)
+
+train-example: .venv/core.stamp ## train examples/digits.onnx again
+	$(BIN)/python examples/train_digits.py
+
+long: .venv/dev.stamp ## property tests with many more examples (minutes)
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n auto -m long
+
+clean: ## remove what was built and cached (.venv stays)
+	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Reluce needs Python 3.11 or newer, and "$(PYTHON)" is not. Name another: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo 'No virtual environment could be made. On Debian or Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+
+.venv/core.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[examples]'
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@

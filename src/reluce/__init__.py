@@ -1,0 +1,37 @@
+"""Reluce: make a trained ReLU network smaller without changing what it computes over a stated input domain."""
+
+from reluce._version import __version__
+from reluce.compress import Settings, compress, inspect, parse_guarantee
+from reluce.domain import Box
+from reluce.errors import (
+    CheckFailed,
+    DomainError,
+    Interrupted,
+    ModelError,
+    OutputError,
+    ReluceError,
+    UsageError,
+)
+from reluce.facts import Guarantee, Verdict
+from reluce.prove import ProverSettings
+from reluce.report import Report
+
+__all__ = [
+    "Box",
+    "CheckFailed",
+    "DomainError",
+    "Guarantee",
+    "Interrupted",
+    "ModelError",
+    "OutputError",
+    "ProverSettings",
+    "ReluceError",
+    "Report",
+    "Settings",
+    "UsageError",
+    "Verdict",
+    "__version__",
+    "compress",
+    "inspect",
+    "parse_guarantee",
+]

@@ -1,0 +1,35 @@
+"""Bounds: rigorous enclosures of what the tensors of a network can be on the domain. One rule per op and method."""
+
+from reluce.bounds._analysis import RUNGS, Bounds, Settled, analyse
+from reluce.bounds._constants import Constancy, constancy
+from reluce.bounds._exact import ExactInterval, exact_cost, exact_intervals, exact_linear_upper_bound
+from reluce.bounds._float_error import float_error, lipschitz
+from reluce.bounds._forms import AffineForm, DenseForm, affine_form, dense_form
+from reluce.bounds._interval import Interval, interval, meet
+from reluce.bounds._linear import LinearBound, Relaxation, linear_upper_bound, relax
+
+__all__ = [
+    "RUNGS",
+    "AffineForm",
+    "Bounds",
+    "Constancy",
+    "DenseForm",
+    "ExactInterval",
+    "Interval",
+    "LinearBound",
+    "Relaxation",
+    "Settled",
+    "affine_form",
+    "analyse",
+    "constancy",
+    "dense_form",
+    "exact_cost",
+    "exact_intervals",
+    "exact_linear_upper_bound",
+    "float_error",
+    "interval",
+    "linear_upper_bound",
+    "lipschitz",
+    "meet",
+    "relax",
+]

@@ -1,0 +1,290 @@
+"""One forward pass that bounds every tensor of a network: interval, then CROWN for what intervals leave open.
+
+At each ReLU the pre-activation is settled before anything behind it is looked at, so that stable units add no
+relaxation error further down. The ladder, cheapest first, on the units that are still open:
+
+    constant structure -> interval (closed form on the box) -> CROWN, adaptive slopes -> CROWN, slopes 0 and 1
+    -> exact replay of the same formulas where only rounding stands between the bound and 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reluce.bounds._constants import Constancy, constancy
+from reluce.bounds._exact import ExactInterval, exact_cost, exact_intervals, exact_linear_upper_bound
+from reluce.bounds._interval import Interval, interval, meet
+from reluce.bounds._linear import Relaxation, linear_upper_bound, relax
+from reluce.domain import Box
+from reluce.facts import Rung
+from reluce.network import Array, Dyadic, Network, Node, Opaque, Relu
+
+CHUNK = 4_000_000
+"""Numbers in one block of coefficients: bounds the memory of a backward pass (32 MB in float64)."""
+
+EXACT_BUDGET = 20_000_000
+"""Multiplications that exact replay may spend on one network (a second or two)."""
+
+RUNGS = (Rung.NONE, Rung.CONSTANT, Rung.CLOSED_FORM, Rung.INTERVAL, Rung.CROWN, Rung.EXACT)
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """How the pre-activation of one ReLU was bounded.
+
+    ``rung`` has an index into ``RUNGS`` per coordinate (flat): what first proved the coordinate stable, 0 where it is
+    open. ``highest`` and ``lowest`` are corners of the box, for each graph input ``(open coordinates, *sample shape)``,
+    that maximise and minimise the linear bounds of the coordinates listed in ``open``.
+    """
+
+    rung: Array
+    open: Array
+    highest: Mapping[str, Array]
+    lowest: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Proven bounds of a whole network on a box; ``relaxations`` and ``settled`` are keyed by ReLU node name."""
+
+    intervals: Mapping[str, Interval]
+    constants: Mapping[str, Constancy]
+    relaxations: Mapping[str, Relaxation]
+    settled: Mapping[str, Settled]
+
+
+def analyse(
+    network: Network,
+    box: Box,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[str], None] = lambda layer: None,
+) -> Bounds:
+    """Bound every tensor of a network whose shape is known.
+
+    Parameters
+    ----------
+    network
+        The network.
+    box
+        The domain.
+    stop
+        Asked between steps; once True only the cheap interval rules are applied.
+    progress
+        Told the name of each ReLU as its turn comes.
+
+    Returns
+    -------
+    Bounds
+        Rigorous whatever ``stop`` did.
+    """
+    work = _Work(network, box, stop)
+    for name, (low, high) in box.outer.items():
+        work.intervals[name] = Interval(low, high)
+        work.constants[name] = Constancy.of(box.lower[name] == box.upper[name], np.where(low == high, low, 0.0))
+        loose = (low != high) & work.constants[name].constant  # fixed, but at a number that is no float64
+        work.constants[name] = replace(work.constants[name], exact=work.constants[name].exact & ~loose)
+    for node in network.nodes:
+        if isinstance(node.op, Relu) and node.inputs[0] in work.intervals:
+            progress(node.output)
+            work.settle(node)
+        work.forward(node)
+    return Bounds(work.intervals, work.constants, work.relaxations, work.settled)
+
+
+class _Work:
+    """The tables of one analysis while they fill up (local to ``analyse``)."""
+
+    def __init__(self, network: Network, box: Box, stop: Callable[[], bool]) -> None:
+        self.network, self.box, self.stop = network, box, stop
+        self.intervals: dict[str, Interval] = {}
+        self.constants: dict[str, Constancy] = {}
+        self.relaxations: dict[str, Relaxation] = {}
+        self.settled: dict[str, Settled] = {}
+        self.exact_left = EXACT_BUDGET
+
+    def forward(self, node: Node) -> None:
+        """Interval and constancy of a node's outputs from those of its inputs."""
+        if isinstance(node.op, Opaque) or any(name not in self.intervals for name in node.inputs):
+            for name in node.outputs:
+                shape = self.network.tensors[name].shape
+                if shape is not None:
+                    self.intervals[name] = Interval.unknown(shape)
+                    self.constants[name] = Constancy.nothing(shape)
+            return
+        shape = self.network.shape(node.output)
+        known = interval(node.op, [self.intervals[name] for name in node.inputs], shape)
+        constant = constancy(node.op, [self.constants[name] for name in node.inputs], shape)
+        if isinstance(node.op, Relu):
+            constant = constant.zeroed(self.intervals[node.inputs[0]].upper <= 0)
+        self.intervals[node.output], self.constants[node.output] = known, constant
+
+    def settle(self, node: Node) -> None:
+        """Tighten the pre-activation of a ReLU until each coordinate is stable or the ladder ends."""
+        name = node.inputs[0]
+        z = self.intervals[name]
+        linear = self._linear_ancestry(name)
+        rung = np.zeros(z.lower.size, dtype=np.int8)
+        rung[self.constants[name].constant.ravel()] = RUNGS.index(Rung.CONSTANT)
+        self._mark(rung, z, Rung.CLOSED_FORM if linear else Rung.INTERVAL)
+        z = self._exact_by_interval(name, z, rung)
+        seeds: dict[str, Array] = {}
+        if not self.stop():
+            z, seeds = self._crown(name, z, rung, linear)
+        self.intervals[name] = z
+        self.relaxations[node.name] = relax(z)
+        self.settled[node.name] = Settled(
+            rung,
+            np.flatnonzero(rung == 0),
+            {name: seeds[f"high {name}"] for name in self.network.inputs if f"high {name}" in seeds},
+            {name: seeds[f"low {name}"] for name in self.network.inputs if f"low {name}" in seeds},
+        )
+
+    def _linear_ancestry(self, tensor: str) -> bool:
+        """Whether a tensor is an affine function of the graph inputs, so that linear bounds are exact."""
+        behind = self.network.ancestors([tensor])
+        nonlinear = (Relu, Opaque)
+        return not any(isinstance(node.op, nonlinear) for node in self.network.nodes if behind & set(node.outputs))
+
+    @staticmethod
+    def _mark(rung: Array, z: Interval, by: Rung) -> None:
+        stable = ((z.upper <= 0) | (z.lower >= 0)).ravel()
+        rung[stable & (rung == 0)] = RUNGS.index(by)
+
+    def _crown(self, name: str, z: Interval, rung: Array, linear: bool) -> tuple[Interval, dict[str, Array]]:
+        if not all(np.isfinite(self.intervals[part].magnitude).all() for part in self.network.inputs):
+            return z, {}
+        rows = np.flatnonzero((z.lower < 0).ravel() & (z.upper > 0).ravel())
+        label = Rung.CLOSED_FORM if linear else Rung.CROWN
+        seeds: dict[str, Array] = {}
+        z = self._pass(name, z, rows, self.relaxations, seeds)
+        self._mark(rung, z, label)
+        z = self._exact_by_linear(name, z, rung, self.relaxations)
+        if linear:
+            return z, self._seeds_of(seeds, rows, rung)
+        for below in ("zero", "one"):
+            open_rows = np.flatnonzero(rung == 0)
+            if open_rows.size == 0 or self.stop():
+                break
+            relaxations = self._relaxed(below)
+            z = self._pass(name, z, open_rows, relaxations, None)
+            self._mark(rung, z, label)
+            z = self._exact_by_linear(name, z, rung, relaxations)
+        return z, self._seeds_of(seeds, rows, rung)
+
+    def _relaxed(self, below: str) -> dict[str, Relaxation]:
+        made = {node.name: node.inputs[0] for node in self.network.relus}
+        return {node: relax(self.intervals[made[node]], below) for node in self.relaxations}
+
+    def _pass(
+        self,
+        name: str,
+        z: Interval,
+        rows: Array,
+        relaxations: Mapping[str, Relaxation],
+        seeds: dict[str, Array] | None,
+    ) -> Interval:
+        """One backward pass for the given flat coordinates; collects the maximising and minimising corners."""
+        lower, upper, slack = z.lower.ravel().copy(), z.upper.ravel().copy(), np.zeros(z.lower.size)
+        pieces: dict[str, list[Array]] = {}
+        for chunk in self._chunks(rows):
+            if self.stop():
+                break
+            one_hot = np.zeros((len(chunk), z.lower.size))
+            one_hot[np.arange(len(chunk)), chunk] = 1.0
+            for sign, kind in ((1.0, "high"), (-1.0, "low")):
+                functional = {name: (sign * one_hot).reshape(len(chunk), *z.lower.shape)}
+                bound = linear_upper_bound(
+                    self.network, functional, np.zeros(len(chunk)), self.intervals, relaxations
+                )
+                if sign > 0:
+                    upper[chunk] = np.minimum(upper[chunk], bound.upper)
+                else:
+                    lower[chunk] = np.maximum(lower[chunk], -bound.upper)
+                slack[chunk] = np.maximum(slack[chunk], np.where(np.isfinite(bound.slack), bound.slack, 0.0))
+                if seeds is not None:
+                    for part, corner in self._corners(bound.coefficients, len(chunk)).items():
+                        pieces.setdefault(f"{kind} {part}", []).append(corner)
+        if seeds is not None:
+            seeds.update({key: np.concatenate(parts) for key, parts in pieces.items()})
+        shape = z.lower.shape
+        return meet(z, Interval(lower.reshape(shape), upper.reshape(shape), 2 * slack.reshape(shape)))
+
+    def _chunks(self, rows: Array) -> Iterator[Array]:
+        widest = max((tensor.size for tensor in self.network.tensors.values()), default=1)
+        step = max(1, CHUNK // max(1, widest))
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
+
+    def _corners(self, coefficients: Mapping[str, Array], rows: int) -> dict[str, Array]:
+        corners = {}
+        for part, (low, high) in self.box.inner.items():
+            A = coefficients.get(part)
+            corners[part] = np.broadcast_to(low, (rows, *low.shape)) if A is None else np.where(A > 0, high, low)
+        return corners
+
+    def _seeds_of(self, seeds: dict[str, Array], rows: Array, rung: Array) -> dict[str, Array]:
+        """Keep the corners of the coordinates that stayed open (``rows`` may have been cut short by ``stop``)."""
+        usable = min((len(points) for points in seeds.values()), default=0)
+        if usable < len(rows):
+            return {}
+        still = rung[rows] == 0
+        return {key: points[still] for key, points in seeds.items()}
+
+    def _exact_by_interval(self, name: str, z: Interval, rung: Array) -> Interval:
+        """Replay interval arithmetic exactly where rounding alone keeps a bound from its sign."""
+        if not self._near(z)[rung == 0].any() or self.stop():
+            return z
+        cost = exact_cost(self.network, name)
+        if cost > self.exact_left or not self._finite_box():
+            return z
+        self.exact_left -= cost
+        found = exact_intervals(self.network, self._exact_box(), name)
+        if found is None:
+            return z
+        return self._keep_signs(z, rung, np.arange(z.lower.size), *found[name])
+
+    def _exact_by_linear(
+        self, name: str, z: Interval, rung: Array, relaxations: Mapping[str, Relaxation]
+    ) -> Interval:
+        """Replay a linear bound exactly where rounding alone keeps it from its sign."""
+        rows = np.flatnonzero(self._near(z) & (rung == 0))
+        cost = exact_cost(self.network, name) * max(1, len(rows))
+        if rows.size == 0 or cost > self.exact_left or self.stop():
+            return z
+        self.exact_left -= cost
+        one_hot = np.zeros((len(rows), z.lower.size))
+        one_hot[np.arange(len(rows)), rows] = 1.0
+        shaped = one_hot.reshape(len(rows), *z.lower.shape)
+        high = exact_linear_upper_bound(self.network, name, shaped, self.intervals, relaxations)
+        low = exact_linear_upper_bound(self.network, name, -shaped, self.intervals, relaxations)
+        if high is None or low is None:
+            return z
+        return self._keep_signs(z, rung, rows, -low, high)
+
+    @staticmethod
+    def _keep_signs(z: Interval, rung: Array, rows: Array, low: Dyadic, high: Dyadic) -> Interval:
+        """Of exact bounds use the signs alone: 0 is a float64, so nothing is rounded."""
+        lower, upper = z.lower.ravel().copy(), z.upper.ravel().copy()
+        lows, highs = low.reshape((len(rows),)).sign(), high.reshape((len(rows),)).sign()
+        upper[rows[highs <= 0]] = np.minimum(upper[rows[highs <= 0]], 0.0)
+        lower[rows[lows >= 0]] = np.maximum(lower[rows[lows >= 0]], 0.0)
+        shape = z.lower.shape
+        result = Interval(lower.reshape(shape), upper.reshape(shape), z.slack)
+        _Work._mark(rung, result, Rung.EXACT)
+        return result
+
+    @staticmethod
+    def _near(z: Interval) -> Array:
+        slack = np.broadcast_to(np.asarray(z.slack), z.lower.shape) * 2
+        below = (z.upper > 0) & (z.upper <= slack)
+        above = (z.lower < 0) & (z.lower >= -slack)
+        return np.asarray((below | above).ravel())
+
+    def _finite_box(self) -> bool:
+        return all(np.isfinite(low).all() and np.isfinite(high).all() for low, high in self.box.outer.values())
+
+    def _exact_box(self) -> dict[str, ExactInterval]:
+        return {name: (Dyadic.of(low), Dyadic.of(high)) for name, (low, high) in self.box.outer.items()}

@@ -1,0 +1,254 @@
+"""The command line: ``reluce compress`` and ``reluce inspect``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from reluce._version import __version__
+from reluce.compress import Settings, compress, inspect, parse_guarantee
+from reluce.domain import DomainLike, box_from_data, load_data
+from reluce.errors import (
+    CheckFailed,
+    DomainError,
+    Interrupted,
+    ModelError,
+    OutputError,
+    ReluceError,
+    UsageError,
+)
+from reluce.io import load, replace_file
+from reluce.prove import ProverSettings
+from reluce.report import Report, render
+
+EXIT = {
+    CheckFailed: 1,
+    UsageError: 2,
+    ModelError: 3,
+    DomainError: 3,
+    OutputError: 5,
+    Interrupted: 130,
+}
+TIME_RAN_OUT, INTERNAL_ERROR = 4, 70
+
+EXIT_CODES = """Exit codes: 0 written (also when nothing could go); 1 the check of the result failed, nothing is left behind;
+2 usage; 3 the model or the domain cannot be read; 4 the time limit or Ctrl-C came first, what was proved is written;
+5 the output cannot be written; 70 an internal error; 130 interrupted before anything was proved."""
+
+app = typer.Typer(
+    name="reluce",
+    help="Make a trained ReLU network smaller without changing what it computes over a stated input domain.",
+    epilog=EXIT_CODES,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[Path, typer.Argument(metavar="IN.onnx", help="The trained network (.onnx or .onnx.gz).")]
+Ranges = Annotated[
+    list[str] | None,
+    typer.Option("--range", metavar="[NAME=]LO,HI", help="Range of all inputs, or of one. Repeatable; exact decimals."),
+]
+BoxFile = Annotated[
+    Path | None,
+    typer.Option("--domain", metavar="BOX.npz", help="Arrays lo and hi; NAME.lo and NAME.hi for several inputs."),
+]
+BoxData = Annotated[
+    Path | None,
+    typer.Option(
+        "--domain-from-data",
+        metavar="X.npy",
+        help="The box around these samples (.npy or .npz). An assumption: nothing keeps later inputs inside.",
+    ),
+]
+Margin = Annotated[str, typer.Option(metavar="M", help="Widen the box of --domain-from-data by M on every side.")]
+SaveBox = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-domain",
+        metavar="FILE.npz",
+        help="Write the box that was used. With --domain-from-data, compress writes OUT.domain.npz by default.",
+    ),
+]
+DataFile = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="X.npy", help="Samples that help to refute (.npy or .npz). Never taken as proof."),
+]
+TimeLimit = Annotated[
+    float | None, typer.Option(metavar="SECONDS", min=0.0, help="Stop proving and rewriting then; use what is proved.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random points that refutation tries.")]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape",
+        metavar="NAME:D0,D1,..",
+        help="Fix dimensions that the model leaves open; -1 keeps axis 0 as the batch. Repeatable.",
+    ),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+GuaranteeText = Annotated[
+    str,
+    typer.Option(
+        "--guarantee",
+        metavar="exact|within=EPS",
+        help="exact: equal outputs over the reals. within=EPS: no output moves by more than EPS, proved.",
+    ),
+]
+
+
+@app.command("compress", epilog=EXIT_CODES)
+def compress_command(
+    source: Model,
+    target: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="Where the smaller network goes.")],
+    ranges: Ranges = None,
+    domain: BoxFile = None,
+    domain_from_data: BoxData = None,
+    margin: Margin = "0",
+    save_domain: SaveBox = None,
+    data: DataFile = None,
+    guarantee: GuaranteeText = "exact",
+    time_limit: TimeLimit = None,
+    seed: Seed = 0,
+    input_shape: InputShape = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a smaller network with the same function on the domain."""
+    settings = Settings(parse_guarantee(guarantee), time_limit, ProverSettings(seed=seed), _shapes(input_shape))
+    if save_domain is None and domain_from_data is not None:
+        save_domain = target.with_name(target.name.removesuffix(".gz").removesuffix(".onnx") + ".domain.npz")
+    box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
+    with _progress(quiet) as progress:
+        report = compress(source, target, box, data=data, settings=settings, progress=progress)
+    _finish(report, json_file, quiet)
+
+
+@app.command("inspect", epilog=EXIT_CODES)
+def inspect_command(
+    source: Model,
+    ranges: Ranges = None,
+    domain: BoxFile = None,
+    domain_from_data: BoxData = None,
+    margin: Margin = "0",
+    save_domain: SaveBox = None,
+    data: DataFile = None,
+    time_limit: TimeLimit = None,
+    seed: Seed = 0,
+    input_shape: InputShape = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show how many units of each layer are stable on the domain; write no network."""
+    settings = Settings(None, time_limit, ProverSettings(seed=seed), _shapes(input_shape))
+    box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
+    with _progress(quiet) as progress:
+        report = inspect(source, box, data=data, settings=settings, progress=progress)
+    _finish(report, json_file, quiet)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"reluce {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the documented codes."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ReluceError as error:
+        _complain(str(error))
+        return next(code for kind, code in EXIT.items() if isinstance(error, kind))
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _complain("interrupted; nothing was written")
+        return EXIT[Interrupted]
+    except Exception as error:  # a bug of ours: say so, with what is needed to report it
+        traceback.print_exc()
+        _complain(f"internal error, nothing was written: {type(error).__name__}: {error}")
+        return INTERNAL_ERROR
+
+
+def _complain(message: str) -> None:
+    print(f"reluce: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201 (this is the one place that speaks)
+
+
+def _domain(
+    source: Path,
+    ranges: list[str] | None,
+    box_file: Path | None,
+    data_file: Path | None,
+    margin: str,
+    save: Path | None,
+    settings: Settings,
+) -> DomainLike:
+    given = [option for option in (ranges, box_file, data_file) if option]
+    if len(given) != 1:
+        raise UsageError("give exactly one of --range, --domain and --domain-from-data (--range may be repeated)")
+    if data_file is None and margin != "0":
+        raise UsageError("--margin goes with --domain-from-data")
+    if data_file is None and save is not None:
+        raise UsageError("--save-domain goes with --domain-from-data")
+    if data_file is None:
+        return ranges or str(box_file)
+    network = load(source, input_shapes=settings.input_shapes).network
+    box = box_from_data(network, load_data(network, data_file), margin, data_file.name)
+    if save is not None:
+        replace_file(save, box.to_bytes())
+    return box
+
+
+def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
+    shapes = {}
+    for text in texts or ():
+        name, separator, dims = text.rpartition(":")
+        try:
+            shapes[name] = tuple(int(dim) for dim in dims.replace("x", ",").split(","))
+        except ValueError:
+            separator = ""
+        if not separator:
+            raise UsageError(f"--input-shape {text!r}: expected NAME:D0,D1,..")
+    return shapes or None
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda what: None
+        return
+    with console.status("starting") as status:
+        yield lambda what: status.update(what)
+
+
+def _finish(report: Report, json_file: Path | None, quiet: bool) -> None:
+    if not quiet:
+        Console().print(render(report))
+    if json_file is not None:
+        replace_file(json_file, (json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n").encode())
+    if report.cut_short:
+        raise typer.Exit(TIME_RAN_OUT)

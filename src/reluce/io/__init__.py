@@ -1,0 +1,20 @@
+"""ONNX files: read into a network, written back with what no rewrite touched left as it was."""
+
+from reluce.io._files import commit, replace_file, write_temporary
+from reluce.io._load import load, loads
+from reluce.io._loaded import Group, Loaded, Sizes
+from reluce.io._measure import measure
+from reluce.io._write import serialise
+
+__all__ = [
+    "Group",
+    "Loaded",
+    "Sizes",
+    "commit",
+    "load",
+    "loads",
+    "measure",
+    "replace_file",
+    "serialise",
+    "write_temporary",
+]

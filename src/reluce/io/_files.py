@@ -1,0 +1,136 @@
+"""Files: reading bytes, and replacing a file so that a crash leaves the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+from reluce.errors import ModelError, OutputError
+
+PathLike = str | os.PathLike[str]
+
+
+def read_bytes(path: PathLike) -> bytes:
+    """Return the bytes of a file, decompressed where its name ends in ``.gz``.
+
+    Raises
+    ------
+    ModelError
+        When there is no such file, it cannot be read, it is empty, or its compression is damaged.
+    """
+    where = os.fspath(path)
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{where}: no such file") from None
+    except IsADirectoryError:
+        raise ModelError(f"{where}: is a directory, not an ONNX file") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{where}: cannot be read ({_reason(error)})") from None
+    if not data:
+        raise ModelError(f"{where}: the file is empty (0 bytes)")
+    return _decompress(data, where) if where.endswith(".gz") else data
+
+
+def _decompress(data: bytes, where: str) -> bytes:
+    try:
+        plain = gzip.decompress(data)
+    except EOFError:
+        raise ModelError(f"{where}: the gzip data is cut short") from None
+    except (OSError, zlib.error) as error:
+        raise ModelError(f"{where}: the gzip data is damaged ({_reason(error)})") from None
+    if not plain:
+        raise ModelError(f"{where}: the file is empty (0 bytes once decompressed)")
+    return plain
+
+
+def write_temporary(path: PathLike, data: bytes) -> Path:
+    """Write ``data`` to a new temporary file beside ``path`` and return its path.
+
+    Parameters
+    ----------
+    path
+        Where the data is to end up; compressed with gzip, without a time stamp, where the name ends in ``.gz``.
+    data
+        The uncompressed bytes.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written; nothing is left behind.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target}: is a directory, cannot write a file there")
+    stored = gzip.compress(data, mtime=0) if target.name.endswith(".gz") else data
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp")
+    except OSError as error:
+        raise OutputError(f"{target}: cannot write into its folder ({_reason(error)})") from None
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), _mode(target))
+            file.write(stored)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise OutputError(f"{target}: cannot be written ({_reason(error)})") from None
+        raise
+    return temporary
+
+
+def commit(temporary: Path, path: PathLike) -> None:
+    """Put a file from :func:`write_temporary` in the place of ``path``, in one step.
+
+    Raises
+    ------
+    OutputError
+        When that fails; the temporary file is removed and an older file at ``path`` is untouched.
+    """
+    target = Path(path)
+    try:
+        temporary.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OutputError(f"{target}: cannot be replaced ({_reason(error)})") from None
+    # The new name is durable only once its folder is; not every file system can synchronise a folder.
+    with suppress(OSError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def replace_file(path: PathLike, data: bytes) -> None:
+    """Write ``data`` to ``path`` (gzip where the name ends in ``.gz``), in whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        When that fails; an older file at ``path`` is untouched and no temporary file is left.
+    """
+    commit(write_temporary(path, data), path)
+
+
+def _mode(target: Path) -> int:
+    """The permissions that a plain ``open`` would give (a temporary file is private until told otherwise)."""
+    with suppress(OSError):
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,232 @@
+"""ONNX to Network: walks the nodes once and asks the rule of each operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from onnx import ModelProto, NodeProto
+
+from reluce.errors import ModelError
+from reluce.io._fold import folded
+from reluce.io._infer import inferred
+from reluce.io._loaded import Group
+from reluce.io._proto import DEFAULT_DOMAINS, FLOATS, reads
+from reluce.io._read_dense import gemm, matmul
+from reluce.io._read_elementwise import (
+    ACTIVATIONS,
+    activation,
+    batch_normalization,
+    binary,
+    negative,
+    relu,
+    softmax,
+    total,
+)
+from reluce.io._read_select import MOVES, cast, identity, move
+from reluce.io._scope import Made, NotModelled, Scope, Value, sample_shape
+from reluce.network import (
+    Activation,
+    Add,
+    Affine,
+    BatchNorm,
+    Constant,
+    Dense,
+    Network,
+    Node,
+    Op,
+    Opaque,
+    Relu,
+    Tensor,
+    readonly,
+)
+
+Rule = Callable[[Scope, NodeProto], tuple[Made, ...]]
+RULES: Mapping[str, Rule] = {
+    "Gemm": gemm,
+    "MatMul": matmul,
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), binary),
+    "Neg": negative,
+    "Sum": total,
+    "BatchNormalization": batch_normalization,
+    "Relu": relu,
+    **dict.fromkeys(ACTIVATIONS, activation),
+    "Softmax": softmax,
+    **dict.fromkeys(MOVES, move),
+    "Identity": identity,
+    "Dropout": identity,
+    "Cast": cast,
+}
+# Operators whose outputs have channels on ONNX axis 1, each computed by its own filter.
+CHANNELLED = frozenset(
+    [
+        "Conv",
+        "ConvTranspose",
+        "ConvInteger",
+        "QLinearConv",
+        "MaxPool",
+        "AveragePool",
+        "LpPool",
+        "GlobalMaxPool",
+        "GlobalAveragePool",
+        "GlobalLpPool",
+    ]
+)
+
+
+@dataclass(eq=False)
+class Reader:
+    """The network while it grows."""
+
+    scope: Scope
+    functions: frozenset[tuple[str, str]]
+    nodes: list[Node] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    matmuls: dict[str, int] = field(default_factory=dict)  # output of a MatMul that is one Dense -> its group
+
+    def read(self, model: ModelProto, readers: Mapping[str, int]) -> None:
+        """Read all nodes; ``readers`` counts how often each tensor is read, graph outputs included."""
+        for index, node in enumerate(model.graph.node):
+            self._check_inputs(node)
+            if not self._fused(index, node, readers):
+                self._node(index, node)
+
+    def _check_inputs(self, node: NodeProto) -> None:
+        for name in reads(node):
+            if name not in self.scope.values:
+                raise ModelError(
+                    f"node {node.name or node.op_type!r} reads tensor {name!r}, which nothing before it writes "
+                    "(the nodes form a cycle, or are not in topological order)"
+                )
+        for name in filter(None, node.output):
+            if name in self.scope.values:
+                raise ModelError(f"tensor {name!r} is written twice (again by node {node.name or node.op_type!r})")
+
+    def _node(self, index: int, node: NodeProto) -> None:
+        standard = node.domain in DEFAULT_DOMAINS and (node.domain, node.op_type) not in self.functions
+        constants = folded(self.scope, node) if standard else None
+        if constants is not None:
+            self.scope.values.update((n, v) for n, v in zip(node.output, constants, strict=False) if n)
+            self.groups.append(Group((index,), ()))
+            return
+        try:
+            if not standard:
+                raise NotModelled(f"not a standard operator (domain {node.domain!r})")
+            if node.op_type not in RULES:
+                raise NotModelled("not modelled")
+            made = RULES[node.op_type](self.scope, node)
+        except NotModelled as reason:
+            self._opaque(index, node, str(reason))
+            return
+        except IndexError:
+            self._opaque(index, node, "an input is missing")
+            return
+        self._made(index, node, made)
+
+    def _made(self, index: int, node: NodeProto, made: tuple[Made, ...]) -> None:
+        names = []
+        for entry in made:
+            self._tensor(entry)
+            base = (node.name if entry is made[-1] else "") or entry.output
+            names.append(self.add(base, entry.op, entry.inputs, (entry.output,)))
+        for name in filter(None, node.output):  # an output that nobody may read, such as a mask
+            self.scope.values.setdefault(name, Value(0, None))
+        if node.op_type == "MatMul" and len(made) == 1:
+            self.matmuls[node.output[0]] = len(self.groups)
+        self.groups.append(Group((index,), tuple(names)))
+
+    def _tensor(self, made: Made) -> None:
+        values = self.scope.values
+        elem = made.elem or values[made.inputs[0]].elem
+        channels = None
+        if isinstance(made.op, Affine | BatchNorm | Relu | Activation | Add):
+            found = {values[name].channels for name in made.inputs}
+            channels = found.pop() if len(found) == 1 else None
+        values[made.output] = Value(elem, self.scope.dims(made.shape), channels=channels)
+        self.tensors[made.output] = Tensor(made.output, made.shape, values[made.output].dtype)
+
+    def _opaque(self, index: int, node: NodeProto, why: str) -> None:
+        scope = self.scope
+        values = {name: scope.values[name] for name in reads(node)}
+        outputs = []
+        for name, value in zip(node.output, inferred(scope, node, values), strict=True):
+            if not name:
+                continue
+            if node.op_type in CHANNELLED and value.dims is not None and len(value.dims) >= 3:
+                value = replace(value, channels=0 if scope.batched else 1)
+            scope.values[name] = value
+            self.tensors[name] = Tensor(name, scope.sample(name), value.dtype)
+            outputs.append(name)
+        inputs = tuple(name for name in values if not scope.is_fixed(name))
+        base = node.name or (outputs[0] if outputs else node.op_type)
+        name = self.add(base, Opaque(node.op_type, why), inputs, tuple(outputs))
+        self.groups.append(Group((index,), (name,)))
+
+    def add(self, base: str, op: Op, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> str:
+        name, count = base, 0
+        while name in self.names:
+            count += 1
+            name = f"{base}_{count}"
+        self.names.add(name)
+        self.nodes.append(Node(name, op, inputs, outputs))
+        return name
+
+    def _fused(self, index: int, node: NodeProto, readers: Mapping[str, int]) -> bool:
+        """Make MatMul and the Add of a constant behind it one Dense, where only that Add reads the product."""
+        if node.op_type != "Add" or node.domain not in DEFAULT_DOMAINS or len(node.input) != 2 or self.scope.opset < 7:
+            return False
+        for product, name in (tuple(node.input), tuple(reversed(node.input))):
+            if product in self.matmuls and readers[product] == 1 and self.scope.is_fixed(name):
+                return self._fuse(index, node, product, name)
+        return False
+
+    def _fuse(self, index: int, node: NodeProto, product: str, name: str) -> bool:
+        scope, shape = self.scope, self.scope.sample(product)
+        assert shape is not None
+        try:
+            array = scope.weights(name, product)
+        except NotModelled:
+            return False
+        rank = len(scope.dims(shape))
+        if not shape or array.ndim > rank or array.size not in (1, shape[-1]):
+            return False
+        if array.size > 1 and array.shape[-1] != array.size:
+            return False
+        group = self.matmuls[product]
+        place = next(k for k, old in enumerate(self.nodes) if old.name == self.groups[group].made[0])
+        old = self.nodes[place]
+        assert isinstance(old.op, Dense)
+        bias = readonly(array.reshape(-1).repeat(shape[-1] // array.size if array.size == 1 else 1))
+        self.nodes[place] = Node(old.name, Dense(old.op.weight, bias), old.inputs, (node.output[0],))
+        self.groups[group] = Group((*self.groups[group].nodes, index), self.groups[group].made)
+        del self.tensors[product]
+        scope.values[node.output[0]] = scope.values[product]
+        self.tensors[node.output[0]] = Tensor(node.output[0], shape, scope.values[product].dtype)
+        return True
+
+
+def finished(reader: Reader, outputs: tuple[str, ...]) -> Network:
+    """The network, with a node for each graph output that is a constant."""
+    scope = reader.scope
+    for output in outputs:
+        if output not in scope.values:
+            raise ModelError(f"graph output {output!r} is written by no node")
+        if output not in reader.tensors:
+            _constant_output(reader, output)
+    return Network(tuple(scope.inputs), outputs, tuple(reader.nodes), reader.tensors, scope.batched)
+
+
+def _constant_output(reader: Reader, output: str) -> None:
+    scope, value = reader.scope, reader.scope.values[output]
+    array = scope.constant(output)
+    op: Op = Opaque("Constant", "a constant graph output")
+    inputs: tuple[str, ...] = ()
+    shape = None if scope.batched else sample_shape(value.dims, False)
+    if array is not None and value.elem in FLOATS and (not scope.batched or len(value.constant or ()) > 1):
+        op = Constant(readonly(array[0] if scope.batched else array))
+        inputs = (scope.batch_source(),) if scope.batched else ()
+        shape = array.shape[1:] if scope.batched else array.shape
+    reader.tensors[output] = Tensor(output, shape, value.dtype)
+    reader.groups.append(Group((), (reader.add(output, op, inputs, (output,)),)))

@@ -1,0 +1,147 @@
+"""What a network computes, in float arithmetic, for a batch of samples.
+
+One rule per op; arrays are ``(samples, *sample shape)``. Nothing is known behind an opaque node: tensors that depend on
+one are simply absent from the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import singledispatch
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from reluce.network._graph import Network
+from reluce.network._ops import (
+    Activation,
+    Add,
+    Affine,
+    Array,
+    BatchNorm,
+    Constant,
+    Dense,
+    Op,
+    Opaque,
+    Relu,
+    Select,
+    Softmax,
+)
+
+
+def evaluate(network: Network, points: Mapping[str, Array], until: str | None = None) -> dict[str, Array]:
+    """Evaluate a network in the float format of ``points``.
+
+    Parameters
+    ----------
+    network
+        The network.
+    points
+        For each graph input an array ``(samples, *sample shape)``.
+    until
+        Stop once this tensor is known; evaluate everything by default.
+
+    Returns
+    -------
+    dict
+        Every tensor that can be computed, ``(samples, *sample shape)`` each.
+    """
+    values = dict(points)
+    needed = None if until is None else network.ancestors([until])
+    for node in network.nodes:
+        if isinstance(node.op, Opaque) or any(name not in values for name in node.inputs):
+            continue
+        if needed is not None and node.output not in needed:
+            continue
+        values[node.output] = apply(node.op, [values[name] for name in node.inputs])
+    return values
+
+
+@singledispatch
+def apply(op: Op, inputs: list[Array]) -> Array:
+    """One operation on a batch: ``(samples, *sample shape)`` in and out."""
+    raise NotImplementedError(f"no float evaluation for {type(op).__name__}")
+
+
+@apply.register
+def _(op: Dense, inputs: list[Array]) -> Array:
+    (x,) = inputs
+    product = x @ op.weight.astype(x.dtype).T
+    if op.alpha != 1.0:
+        product *= op.alpha
+    if op.bias is not None:
+        product += op.bias.astype(x.dtype) if op.beta == 1.0 else op.beta * op.bias.astype(x.dtype)
+    return product
+
+
+@apply.register
+def _(op: Affine, inputs: list[Array]) -> Array:
+    (x,) = inputs
+    if op.scale is not None:
+        scale = op.scale.astype(x.dtype)
+        x = x / scale if op.divide else x * scale
+    return x if op.shift is None else x + op.shift.astype(x.dtype)
+
+
+@apply.register
+def _(op: BatchNorm, inputs: list[Array]) -> Array:
+    (x,) = inputs
+    deviation = np.sqrt(op.variance.astype(np.float64) + op.epsilon).astype(x.dtype)
+    return (x - op.mean.astype(x.dtype)) / deviation * op.scale.astype(x.dtype) + op.shift.astype(x.dtype)
+
+
+@apply.register
+def _(op: Relu, inputs: list[Array]) -> Array:
+    return np.maximum(inputs[0], 0)
+
+
+@apply.register
+def _(op: Activation, inputs: list[Array]) -> Array:
+    return activation(op, inputs[0])
+
+
+@apply.register
+def _(op: Softmax, inputs: list[Array]) -> Array:
+    axis = op.axis if op.axis < 0 else op.axis + 1
+    return np.asarray(softmax(inputs[0], axis=axis))
+
+
+@apply.register
+def _(op: Add, inputs: list[Array]) -> Array:
+    return np.asarray(inputs[0] + inputs[1])
+
+
+@apply.register
+def _(op: Select, inputs: list[Array]) -> Array:
+    samples = len(inputs[0])
+    flat = [x.reshape(samples, -1) for x in inputs]
+    joined = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+    return joined[:, op.indices].reshape(samples, *op.shape)
+
+
+@apply.register
+def _(op: Constant, inputs: list[Array]) -> Array:
+    samples = len(inputs[0]) if inputs else 1
+    return np.broadcast_to(op.value, (samples, *op.value.shape))
+
+
+def activation(op: Activation, x: Array) -> Array:
+    """The elementwise function of an ``Activation``, on an array of any shape."""
+    match op.function, op.parameters:
+        case "Sigmoid", ():
+            return np.asarray(expit(x))
+        case "Tanh", ():
+            return np.tanh(x)
+        case "LeakyRelu", (alpha,):
+            return np.where(x < 0, alpha * x, x)
+        case "Clip", (low, high):
+            return np.clip(x, low, high)
+        case "HardSigmoid", (alpha, beta):
+            return np.clip(alpha * x + beta, 0, 1)
+        case "Elu", (alpha,):
+            return np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)
+        case "Softplus", ():
+            return np.logaddexp(x, 0)
+        case "Selu", (alpha, gamma):
+            return gamma * np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)
+    raise NotImplementedError(f"no rule for activation {op.function} with parameters {op.parameters}")

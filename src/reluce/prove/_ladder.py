@@ -1,0 +1,263 @@
+"""Decide every unit: refute first, bound, refute again what is left, then say what is known of each.
+
+Order and budgets of all rungs stand here and in ``ProverSettings``; nothing else decides what is tried when.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reluce.bounds import RUNGS, Bounds, Interval, Settled, analyse, exact_cost
+from reluce.domain import Box
+from reluce.facts import Facts, LayerFacts, Rung, Verdict
+from reluce.network import Array, Network, Node, Relu
+from reluce.prove._ascent import AscentSettings, ascend
+from reluce.prove._witnesses import BATCH, Witnesses, by_unit
+
+EXACT_POINTS = 5_000_000
+"""Multiplications that exact evaluation of candidate witnesses may spend."""
+
+
+@dataclass(frozen=True)
+class ProverSettings:
+    """What the provers may spend; part of what a run is determined by.
+
+    ``seed`` fixes every random choice. ``first_look`` random points and as many data points are tried on all units
+    before any bound is computed; all data are tried on the units that the bounds leave open.
+    """
+
+    seed: int = 0
+    first_look: int = 1024
+    ascent: AscentSettings = field(default_factory=AscentSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """The outcome of proving: facts about units, the bounds behind them, and the seconds that each part took."""
+
+    facts: Facts
+    bounds: Bounds
+    seconds: Mapping[str, float]
+
+
+def prove(
+    network: Network,
+    box: Box,
+    data: Mapping[str, Array] | None = None,
+    settings: ProverSettings = ProverSettings(),
+    stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[str], None] = lambda what: None,
+) -> Proof:
+    """Decide the units of every ReLU of a network on a box.
+
+    Parameters
+    ----------
+    network, box
+        The network and its domain.
+    data
+        Samples for refutation, ``(samples, *sample shape)`` per graph input; those outside the box are passed over.
+    settings
+        Seeds and budgets.
+    stop
+        Asked between steps; once True, what is not yet proved stays undecided.
+    progress
+        Told what is being worked on.
+
+    Returns
+    -------
+    Proof
+        Verdicts that are rigorous whatever ``stop`` did.
+    """
+    clock = _Clock()
+    generator = np.random.default_rng(settings.seed)
+    witnesses = Witnesses(network, box, analyse(network, box, stop=lambda: True).intervals)
+    progress("refuting")
+    if box.has_points and not stop():
+        _first_look(witnesses, box, data, generator, settings)
+    clock.lap("refute")
+    bounds = analyse(network, box, stop, lambda layer: progress(f"bounding {layer}"))
+    clock.lap("bounds")
+    if box.has_points and not stop():
+        progress("refuting what is open")
+        _second_look(network, box, witnesses, bounds, data, generator, settings, stop, progress)
+    clock.lap("refute")
+    layers = {node.name: _verdicts(network, node, witnesses, bounds) for node in network.relus}
+    return Proof(Facts(layers, witnesses.points), bounds, clock.seconds)
+
+
+def _first_look(
+    witnesses: Witnesses,
+    box: Box,
+    data: Mapping[str, Array] | None,
+    generator: np.random.Generator,
+    settings: ProverSettings,
+) -> None:
+    if data is not None:
+        samples = len(next(iter(data.values())))
+        chosen = np.sort(generator.permutation(samples)[: settings.first_look])
+        witnesses.feed({name: values[chosen] for name, values in data.items()})
+    witnesses.feed(box.corners(generator, settings.first_look // 4))
+    witnesses.feed(box.sample(generator, settings.first_look // 2))
+
+
+def _second_look(
+    network: Network,
+    box: Box,
+    witnesses: Witnesses,
+    bounds: Bounds,
+    data: Mapping[str, Array] | None,
+    generator: np.random.Generator,
+    settings: ProverSettings,
+    stop: Callable[[], bool],
+    progress: Callable[[str], None],
+) -> None:
+    exact_left = EXACT_POINTS
+    for node in witnesses.layers:
+        _close_stable(node, witnesses, bounds.settled[node.name])
+    for node in witnesses.layers:
+        settled = bounds.settled[node.name]
+        for corners in (settled.highest, settled.lowest):
+            if corners and not stop():
+                witnesses.feed(corners)
+        exact_left -= _exact_corners(network, node, witnesses, settled, exact_left)
+    for node in witnesses.layers:
+        if stop():
+            return
+        if any(mask.any() for mask in witnesses.open(node)):
+            progress(f"searching witnesses for {node.output}")
+            starts = _Starts(node, witnesses, bounds.settled[node.name], box, generator, settings.ascent.restarts)
+            ascend(network, box, node, witnesses, starts, settings.ascent, stop)
+    if data is not None:
+        progress("refuting with all data")
+        _all_data(witnesses, data, stop)
+
+
+def _close_stable(node: Node, witnesses: Witnesses, settled: Settled) -> None:
+    """No need to look for witnesses where a bound has spoken: mark both signs as done for stable units."""
+    stable = by_unit((settled.rung > 0).reshape(1, *witnesses.network.shape(node.inputs[0])), node).all(axis=(0, 1))
+    for side in (witnesses.positive[node.name], witnesses.negative[node.name]):
+        side[stable & (side < 0)] = 0  # placeholder, never reported: the verdict of a stable unit cites its bound
+
+
+def _all_data(witnesses: Witnesses, data: Mapping[str, Array], stop: Callable[[], bool]) -> None:
+    samples = len(next(iter(data.values())))
+    for start in range(0, samples, 4 * BATCH):
+        if stop() or not any(mask.any() for node in witnesses.layers for mask in witnesses.open(node)):
+            return
+        witnesses.feed({name: values[start : start + 4 * BATCH] for name, values in data.items()})
+
+
+def _exact_corners(network: Network, node: Node, witnesses: Witnesses, settled: Settled, budget: int) -> int:
+    """Where float64 cannot tell the sign at the best corner, let exact arithmetic tell; returns what was spent."""
+    cost = exact_cost(network, node.inputs[0])
+    spent = 0
+    if not settled.highest:
+        return 0
+    assert isinstance(node.op, Relu)
+    shape = network.shape(node.inputs[0])
+    units = by_unit(np.arange(settled.rung.size).reshape(1, *shape), node)[0]
+    unit_of = np.empty(settled.rung.size, dtype=np.int64)
+    unit_of[units] = np.arange(units.shape[1])
+    for row, coordinate in enumerate(settled.open):
+        unit = int(unit_of[coordinate])
+        lacking = [mask[unit] for mask in witnesses.open(node)]
+        for positive, corners in ((True, settled.highest), (False, settled.lowest)):
+            if lacking[0 if positive else 1] and spent + cost <= budget:
+                point = {name: values[row] for name, values in corners.items()}
+                spent += cost
+                witnesses.confirm_exactly(node, unit, positive, point, cost)
+    return spent
+
+
+class _Starts:
+    """Starting points for gradient ascent: the unit's CROWN corner, witnesses of other units, random points."""
+
+    def __init__(
+        self,
+        node: Node,
+        witnesses: Witnesses,
+        settled: Settled,
+        box: Box,
+        generator: np.random.Generator,
+        restarts: int,
+    ) -> None:
+        self._settled, self._box, self._generator, self._restarts = settled, box, generator, restarts
+        self._pool = witnesses.points
+        shape = witnesses.network.shape(node.inputs[0])
+        units = by_unit(np.arange(settled.rung.size).reshape(1, *shape), node)[0]
+        position = {int(coordinate): row for row, coordinate in enumerate(settled.open)}
+        self._row = {
+            unit: next((position[int(c)] for c in units[:, unit] if int(c) in position), None)
+            for unit in range(units.shape[1])
+        }
+
+    def __call__(self, unit: int, positive: bool) -> dict[str, Array]:
+        corners = self._settled.highest if positive else self._settled.lowest
+        row = self._row[unit]
+        parts = [self._box.sample(self._generator, self._restarts)]
+        pool = len(next(iter(self._pool.values())))
+        if pool:
+            chosen = self._generator.integers(0, pool, size=self._restarts // 2)
+            parts.insert(0, {name: values[chosen] for name, values in self._pool.items()})
+        if row is not None and corners:
+            parts.insert(0, {name: values[row][None] for name, values in corners.items()})
+        names = parts[0].keys()
+        return {name: np.concatenate([part[name] for part in parts])[: self._restarts] for name in names}
+
+
+def _verdicts(network: Network, node: Node, witnesses: Witnesses, bounds: Bounds) -> LayerFacts:
+    z_name = node.inputs[0]
+    settled = bounds.settled.get(node.name)
+    if settled is None:
+        return _unknown(network, node)
+    z = bounds.intervals[z_name]
+    lower, upper = by_unit(z.lower[None], node)[0].min(axis=0), by_unit(z.upper[None], node)[0].max(axis=0)
+    constant = by_unit(bounds.constants[z_name].constant[None], node)[0].all(axis=0)
+    nothing = np.full(len(lower), -1)
+    positive, negative = witnesses.positive.get(node.name, nothing), witnesses.negative.get(node.name, nothing)
+    stable = constant | (upper <= 0) | (lower >= 0)
+    positive, negative = np.where(stable, -1, positive), np.where(stable, -1, negative)
+    verdict = np.select(
+        [constant, upper <= 0, lower >= 0, (positive >= 0) & (negative >= 0)],
+        [Verdict.CONSTANT, Verdict.INACTIVE, Verdict.ACTIVE, Verdict.UNSTABLE],
+        Verdict.UNDECIDED,
+    ).astype(np.int8)
+    rung = by_unit(settled.rung.reshape(1, *network.shape(z_name)), node)[0].max(axis=0)
+    names = tuple(
+        RUNGS[r] if v <= Verdict.ACTIVE else Rung.WITNESS if v == Verdict.UNSTABLE else Rung.NONE
+        for r, v in zip(rung, verdict, strict=True)
+    )
+    reason = "" if node in witnesses.layers else "behind an operation that is not modelled"
+    return LayerFacts(node.output, node.name, verdict, names, lower, upper, positive, negative, reason)
+
+
+def _unknown(network: Network, node: Node) -> LayerFacts:
+    """A ReLU whose pre-activation has no bounds at all: every unit is undecided."""
+    assert isinstance(node.op, Relu)
+    shape = network.tensors[node.output].shape
+    units = 0 if not shape else shape[node.op.axis]
+    nothing, everything = np.full(units, -1), np.full(units, np.inf)
+    verdict = np.full(units, Verdict.UNDECIDED, dtype=np.int8)
+    rung = (Rung.NONE,) * units
+    why = "its shape is not known" if shape is None else "behind an operation that is not modelled"
+    return LayerFacts(node.output, node.name, verdict, rung, -everything, everything, nothing, nothing, why)
+
+
+class _Clock:
+    """Adds up seconds by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {"refute": 0.0, "bounds": 0.0}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] += now - self._last
+        self._last = now
+
+
+__all__ = ["Interval", "Proof", "ProverSettings", "prove"]

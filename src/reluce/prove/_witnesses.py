@@ -1,0 +1,156 @@
+"""The pool of witnesses: points of the domain at which a unit is provably positive or negative.
+
+A sign counts when the float64 value exceeds the a-priori error bound of evaluating the network (``float_error``), or
+when exact evaluation in dyadic integers says so. No tolerance, and a point outside the domain is never a witness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from reluce.bounds import Interval, exact_cost, exact_intervals, float_error
+from reluce.domain import Box
+from reluce.network import Array, Dyadic, Network, Node, Relu, evaluate
+
+BATCH = 1024
+"""Samples that are evaluated at once."""
+
+
+class Witnesses:
+    """Collects witnesses for every unit of a network (the working state of refutation).
+
+    Parameters
+    ----------
+    network, box
+        The network and its domain.
+    intervals
+        Proven intervals of its tensors: they bound the rounding error of the evaluations.
+    """
+
+    def __init__(self, network: Network, box: Box, intervals: Mapping[str, Interval]) -> None:
+        self.network, self.box = network, box
+        errors = float_error(network, intervals, np.dtype(np.float64))
+        self.layers = [node for node in network.relus if _visible(network, node, errors)]
+        self._error = {node.name: by_unit(errors[node.inputs[0]][None], node).max(axis=(0, 1)) for node in self.layers}
+        self.positive = {node.name: np.full(len(self._error[node.name]), -1) for node in self.layers}
+        self.negative = {node.name: np.full(len(self._error[node.name]), -1) for node in self.layers}
+        self._rows: list[dict[str, Array]] = []
+
+    @property
+    def points(self) -> dict[str, Array]:
+        """The witness points, for each graph input ``(witnesses, *sample shape)``."""
+        if not self._rows:
+            return {name: np.zeros((0, *self.network.shape(name))) for name in self.network.inputs}
+        return {name: np.stack([row[name] for row in self._rows]) for name in self.network.inputs}
+
+    def open(self, node: Node) -> tuple[Array, Array]:
+        """Masks of the units that still lack a positive and a negative witness."""
+        return self.positive[node.name] < 0, self.negative[node.name] < 0
+
+    def feed(self, points: Mapping[str, Array]) -> int:
+        """Try points on all units at once.
+
+        Parameters
+        ----------
+        points
+            For each graph input ``(samples, *sample shape)`` in float64; points outside the domain are passed over.
+
+        Returns
+        -------
+        int
+            How many (unit, sign) pairs found their first witness.
+        """
+        found = 0
+        samples = len(next(iter(points.values())))
+        for start in range(0, samples, BATCH):
+            batch = {name: values[start : start + BATCH] for name, values in points.items()}
+            found += self._feed(batch)
+        return found
+
+    def _feed(self, batch: Mapping[str, Array]) -> int:
+        inside = self.box.contains(batch)
+        if not inside.any():
+            return 0
+        batch = {name: values[inside] for name, values in batch.items()}
+        wanted = [node for node in self.layers if any(mask.any() for mask in self.open(node))]
+        if not wanted:
+            return 0
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = evaluate(self.network, batch, until=wanted[-1].inputs[0] if len(wanted) == 1 else None)
+        columns, hits = self._hits(wanted, values)
+        return self._cover(batch, columns, hits)
+
+    def _hits(self, wanted: list[Node], values: Mapping[str, Array]) -> tuple[list[tuple[str, bool, int]], Array]:
+        columns: list[tuple[str, bool, int]] = []
+        blocks = []
+        for node in wanted:
+            z = by_unit(values[node.inputs[0]], node)
+            error = self._error[node.name]
+            for positive, lacking in zip((True, False), self.open(node), strict=True):
+                units = np.flatnonzero(lacking)
+                extreme = z[..., units].max(axis=1) if positive else -z[..., units].min(axis=1)
+                blocks.append(extreme > error[units])
+                columns.extend((node.name, positive, int(unit)) for unit in units)
+        return columns, np.concatenate(blocks, axis=1)
+
+    def _cover(self, batch: Mapping[str, Array], columns: list[tuple[str, bool, int]], hits: Array) -> int:
+        """Keep few points that witness much: greedily the one that settles most of what is left."""
+        live = np.flatnonzero(hits.any(axis=0))
+        found = len(live)
+        hits = hits[:, live]
+        while live.size:
+            row = int(hits.sum(axis=1).argmax())
+            taken = hits[row]
+            for column in live[taken]:
+                name, positive, unit = columns[column]
+                (self.positive if positive else self.negative)[name][unit] = len(self._rows)
+            self._rows.append({name: values[row].copy() for name, values in batch.items()})
+            live, hits = live[~taken], hits[:, ~taken]
+        return found
+
+    def confirm_exactly(self, node: Node, unit: int, positive: bool, point: Mapping[str, Array], limit: int) -> bool:
+        """Decide one sign at one point in exact arithmetic, and keep the point if it is a witness.
+
+        Parameters
+        ----------
+        node, unit, positive
+            The ReLU, the unit's index and the sign that is claimed.
+        point
+            For each graph input one sample, ``(*sample shape)``.
+        limit
+            Multiplications that may be spent.
+        """
+        cost = exact_cost(self.network, node.inputs[0])
+        batch = {name: values[None] for name, values in point.items()}
+        if cost > limit or not self.box.contains(batch)[0]:
+            return False
+        exact = {name: Dyadic.of(values) for name, values in point.items()}
+        found = exact_intervals(self.network, {name: (value, value) for name, value in exact.items()}, node.inputs[0])
+        if found is None:
+            return False
+        signs = by_unit(found[node.inputs[0]][0].sign()[None], node)[0, :, unit]
+        if not (signs > 0 if positive else signs < 0).any():
+            return False
+        (self.positive if positive else self.negative)[node.name][unit] = len(self._rows)
+        self._rows.append({name: values.copy() for name, values in point.items()})
+        return True
+
+
+def _visible(network: Network, node: Node, errors: Mapping[str, Array]) -> bool:
+    error = errors.get(node.inputs[0])
+    return error is not None and bool(np.isfinite(error).all()) and not _behind_opaque(network, node)
+
+
+def _behind_opaque(network: Network, node: Node) -> bool:
+    behind = network.ancestors([node.inputs[0]])
+    return any(behind & set(other.outputs) for other in network.opaque)
+
+
+def by_unit(z: Array, node: Node) -> Array:
+    """``(samples, *sample shape)`` as ``(samples, positions, units)``."""
+    assert isinstance(node.op, Relu)
+    axis = node.op.axis if node.op.axis < 0 else node.op.axis + 1
+    moved = np.moveaxis(z, axis, -1)
+    return moved.reshape(len(z), -1, moved.shape[-1])

@@ -1,0 +1,107 @@
+"""What a run reports: frozen data, and its JSON form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from reluce._version import __version__
+from reluce.facts import Facts, Guarantee, Refusal, Verdict
+from reluce.io import Sizes
+from reluce.network import Array, Network
+from reluce.verify import Check
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """Units of one ReLU by verdict, and how many the compressed network keeps (``None``: nothing was rewritten)."""
+
+    name: str
+    units: int
+    constant: int
+    inactive: int
+    active: int
+    unstable: int
+    undecided: int
+    kept: int | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of ``compress`` or ``inspect``; printing it shows the tables that the command line shows."""
+
+    name: str
+    domain: str
+    assumption: bool
+    model: Sizes
+    compressed: Sizes | None
+    layers: tuple[LayerRow, ...]
+    guarantee: Guarantee | None
+    check: Check | None
+    seconds: Mapping[str, float]
+    refusals: tuple[Refusal, ...]
+    notes: tuple[str, ...]
+    cut_short: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values; infinite numbers become ``None``."""
+        layers = [{key: value for key, value in asdict(row).items() if key != "reason" or value} for row in self.layers]
+        result: dict[str, Any] = {
+            "reluce": __version__,
+            "name": self.name,
+            "domain": {"description": self.domain, "assumption": self.assumption},
+            "model": asdict(self.model),
+            "layers": layers,
+        }
+        if self.compressed is not None and self.guarantee is not None and self.check is not None:
+            result["compressed"] = asdict(self.compressed)
+            result["guarantee"] = {
+                "level": self.guarantee.level,
+                "epsilon": _finite(self.guarantee.epsilon),
+                "budget": self.guarantee.budget,
+                "epsilons": {name: [_finite(v) for v in e.tolist()] for name, e in self.guarantee.epsilons.items()},
+            }
+            result["max_deviation"] = _finite(self.check.largest)
+            result["check"] = {
+                "points": self.check.points,
+                "float64": self.check.float64,
+                "onnxruntime": self.check.onnxruntime,
+                "allowed": _finite(self.check.allowed),
+                "measured_only": self.check.measured_only,
+                "note": self.check.note,
+            }
+        result["seconds"] = dict(self.seconds)
+        result["refusals"] = [asdict(refusal) for refusal in self.refusals]
+        result["notes"] = list(self.notes)
+        result["cut_short"] = self.cut_short
+        return result
+
+    def __str__(self) -> str:
+        from reluce.report._tables import as_text
+
+        return as_text(self)
+
+
+def layer_rows(network: Network, facts: Facts, kept: Mapping[str, Array] | None) -> tuple[LayerRow, ...]:
+    """One row per ReLU, in topological order."""
+    return tuple(
+        LayerRow(
+            name=layer.layer,
+            units=layer.units,
+            constant=layer.count(Verdict.CONSTANT),
+            inactive=layer.count(Verdict.INACTIVE),
+            active=layer.count(Verdict.ACTIVE),
+            unstable=layer.count(Verdict.UNSTABLE),
+            undecided=layer.count(Verdict.UNDECIDED),
+            kept=None if kept is None else len(kept[layer.node]),
+            reason=layer.reason,
+        )
+        for layer in facts.layers.values()
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

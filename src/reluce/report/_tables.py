@@ -1,0 +1,102 @@
+"""The report as tables for a terminal."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from reluce.report._report import Report
+
+
+def as_text(report: Report, width: int = 100) -> str:
+    """The tables as plain text."""
+    buffer = io.StringIO()
+    Console(file=buffer, width=width, color_system=None).print(render(report))
+    return buffer.getvalue().rstrip()
+
+
+def render(report: Report) -> RenderableType:
+    """The tables for a rich console."""
+    parts: list[RenderableType] = [_layers(report)]
+    if report.compressed is not None:
+        parts.append(_sizes(report))
+    parts.extend(Text(line) for line in _lines(report))
+    return Group(*parts)
+
+
+def _layers(report: Report) -> Table:
+    table = Table(title=f"Units of {report.name} on {report.domain}{_assumed(report)}", title_justify="left")
+    table.add_column("layer")
+    columns = ["units", "constant", "inactive", "active", "unstable", "undecided"]
+    for name in columns + (["kept"] if report.compressed is not None else []):
+        table.add_column(name, justify="right")
+    for row in report.layers:
+        cells = [str(getattr(row, name)) for name in columns]
+        table.add_row(row.name, *cells, *([str(row.kept)] if report.compressed is not None else []))
+    return table
+
+
+def _assumed(report: Report) -> str:
+    return " (an assumption: the data may not cover what comes later)" if report.assumption else ""
+
+
+def _sizes(report: Report) -> Table:
+    assert report.compressed is not None
+    table = Table(title="Size", title_justify="left")
+    table.add_column("")
+    for name in ("before", "after", "removed"):
+        table.add_column(name, justify="right")
+    for name in ("parameters", "nonzeros", "macs", "bytes"):
+        before, after = getattr(report.model, name), getattr(report.compressed, name)
+        share = f"{100 * (before - after) / before:.1f} %" if before else "-"
+        table.add_row(name, f"{before:,}", f"{after:,}", share)
+    return table
+
+
+def _lines(report: Report) -> list[str]:
+    lines = []
+    if report.compressed is not None:
+        lines += [_nothing_gone(report)] if report.compressed == report.model else []
+        lines += [_promise(report), _check(report)]
+    lines += [f"why kept: {refusal.where}: {refusal.what}: {refusal.why}" for refusal in report.refusals]
+    lines += [f"note: {row.name}: {row.undecided} units undecided: {row.reason}" for row in report.layers if row.reason]
+    lines += [f"note: {note}" for note in report.notes]
+    if report.cut_short:
+        lines.append("note: time ran out or the run was interrupted; what was proved by then was used")
+    seconds = ", ".join(f"{name} {value:.2f}" for name, value in report.seconds.items())
+    return [*lines, f"seconds: {seconds}"]
+
+
+def _nothing_gone(report: Report) -> str:
+    stable = sum(row.constant + row.inactive + row.active for row in report.layers)
+    why = "no unit was proved stable" if not stable else f"{stable} units are stable, but none could be removed"
+    return f"Nothing could be removed ({why}); the output is the input."
+
+
+def _promise(report: Report) -> str:
+    guarantee = report.guarantee
+    assert guarantee is not None
+    where = f"for every input of the domain{' (an assumption)' if report.assumption else ''}, over the reals"
+    if guarantee.level == "exact":
+        return f"Guarantee: exact. The outputs are equal {where}."
+    return (
+        f"Guarantee: within={guarantee.budget:g}. No output differs by more than {guarantee.epsilon:.3g} {where}."
+    )
+
+
+def _check(report: Report) -> str:
+    check = report.check
+    assert check is not None
+    if check.points == 0:
+        return f"Check: {check.note}."
+    parts = []
+    if check.float64 is not None:
+        parts.append(f"float64 {check.float64:.3g}")
+    if check.onnxruntime is not None:
+        bound = "measured only" if check.measured_only else f"allowed {check.allowed:.3g}"
+        parts.append(f"onnxruntime {check.onnxruntime:.3g} ({bound})")
+    note = f" [{check.note}]" if check.note else ""
+    return f"Check: largest deviation on {check.points:,} points: {', '.join(parts) or 'not run'}{note}."

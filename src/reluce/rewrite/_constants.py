@@ -1,0 +1,232 @@
+"""Constant units go into the next bias; near-constant ones too, where the guarantee leaves room.
+
+A unit whose output is v on the whole domain contributes W_j v to every reader z = W h + b, so b' = b + W_j v and the
+unit goes. It is exact when v = 0 (inactive units) or when every new bias is a number of its format. Otherwise, and for
+units whose output only stays within [v - rho, v + rho], the outputs move by at most G_j rho plus the rounding of the
+biases (G: ``_sensitivity``). Units go in the order of that cost until the budget is spent.
+Source: LEO 1.3 A (w = 0); METHODS 4.C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from reluce.bounds import Constancy, constancy
+from reluce.network import Array, Dense, Dyadic, Opaque, Relu
+from reluce.rewrite._sensitivity import sensitivity
+from reluce.rewrite._shrink import Values, absorbed_bias, droppable, shrink
+from reluce.rewrite._state import Original, Rewritten
+from reluce.rounding import UNIT_ROUNDOFF
+
+Units = Mapping[str, Array]
+"""For each ReLU node name a mask over the coordinates of its (original, flat) output."""
+
+ROUNDOFF = {**UNIT_ROUNDOFF, np.dtype(np.float16): 2.0**-11}
+"""Half an ulp, relative, of the formats that biases are stored in."""
+
+
+def remove_exactly(original: Original, state: Rewritten) -> Rewritten:
+    """Take out everything whose removal changes no output at all: inactive, unread, and exactly absorbable constants."""
+    refused: dict[str, Array] = {}
+    while True:
+        constants = _exact_values(original, state, refused)
+        drop = droppable(state.network, constants)
+        more = _inexact_absorptions(state, drop, constants, refused)
+        if not more:
+            return shrink(state, drop, constants)
+        for name, columns in more.items():
+            refused[name] = refused.get(name, np.zeros(state.network.tensors[name].size, dtype=bool)) | columns
+
+
+def _exact_values(original: Original, state: Rewritten, refused: Mapping[str, Array]) -> dict[str, Values]:
+    result = {}
+    for name, kept in state.kept.items():
+        known = original.bounds.constants.get(name)
+        if known is None or not known.exact.any():
+            continue
+        mask = known.exact.ravel()[kept]
+        if name in refused:
+            mask = mask & ~refused[name]
+        result[name] = Values(mask, known.value.reshape((-1,))[kept])
+    return result
+
+
+def _inexact_absorptions(
+    state: Rewritten, drop: Mapping[str, Array], constants: Mapping[str, Values], refused: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Columns whose constants would make some bias unrepresentable, found greedily in order, per tensor."""
+    found: dict[str, Array] = {}
+    for node in state.network.nodes:
+        if not isinstance(node.op, Dense) or node.inputs[0] not in constants:
+            continue
+        name, op = node.inputs[0], node.op
+        width = op.weight.shape[1]
+        columns = np.flatnonzero(drop[name].reshape(-1, width).all(axis=0))
+        if absorbed_bias(op, columns, constants[name]) is None:
+            continue
+        bad = _greedy_exact(op, columns, constants[name])
+        if bad.size:
+            mask = np.zeros((drop[name].size // width, width), dtype=bool)
+            mask[:, bad] = True
+            found[name] = found.get(name, np.zeros(drop[name].size, dtype=bool)) | mask.ravel()
+    return found
+
+
+def _greedy_exact(op: Dense, columns: Array, known: Values) -> Array:
+    dtype = op.weight.dtype if op.bias is None else op.bias.dtype
+    whole = absorbed_bias(op, columns, known)
+    if whole is None or whole.representable(dtype).all():
+        return np.zeros(0, dtype=np.int64)
+    width = op.weight.shape[1]
+    values = known.value.reshape((-1, width))[0]
+    bias = np.zeros(len(op.weight)) if op.bias is None else op.bias
+    running = Dyadic.of(bias) * Dyadic.of(np.array(op.beta))
+    bad: list[int] = []
+    for column in columns:
+        term = Dyadic.of(op.weight[:, column]) * values[column] * Dyadic.of(np.array(op.alpha))
+        trial = running + term
+        if trial.representable(dtype).all():
+            running = trial
+        else:
+            bad.append(int(column))
+    return np.array(bad, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """One unit that could be replaced by a constant: its ReLU, its coordinates there and what that costs each output."""
+
+    layer: str
+    coordinates: Array
+    cost: Array
+
+
+def remove_within(
+    original: Original,
+    state: Rewritten,
+    budget: float,
+    spent: float,
+    accept: Callable[[Rewritten], bool],
+) -> Rewritten:
+    """Replace constant and near-constant units by constants as far as the budget goes.
+
+    Parameters
+    ----------
+    original, state
+        The network that is known about, and what became of it so far.
+    budget, spent
+        The largest deviation of any output that is allowed, and what earlier rewrites used of it.
+    accept
+        Judges a finished candidate by its proven deviation.
+    """
+    candidates = _candidates(original, state)
+    chosen = _affordable(original, state, candidates, budget - spent)
+    few, many = 0, len(chosen)
+    best = state
+    attempt = many
+    while many > few:
+        trial = _replaced(original, state, chosen[:attempt])
+        if accept(trial):
+            best, few = trial, attempt
+        else:
+            many = attempt - 1
+        attempt = (few + many + 1) // 2
+    return best
+
+
+def _candidates(original: Original, state: Rewritten) -> list[_Candidate]:
+    factors = sensitivity(state.network)
+    found = []
+    for relu in state.network.relus:
+        box = original.bounds.intervals.get(relu.output)
+        if box is None or relu.output not in state.kept:
+            continue
+        kept = state.kept[relu.output]
+        shape = state.network.shape(relu.output)
+        half = 0.5 * (box.upper - box.lower).ravel()[kept]
+        with np.errstate(invalid="ignore"):
+            cost = np.where(half == 0, 0.0, factors[relu.output] * half).reshape(len(factors[relu.output]), -1, shape[-1])
+        total = cost.sum(axis=1)
+        for column in np.flatnonzero(np.isfinite(total).all(axis=0)):
+            coordinates = kept.reshape(-1, shape[-1])[:, column]
+            found.append(_Candidate(relu.name, coordinates, total[:, column]))
+    return sorted(found, key=lambda candidate: float(candidate.cost.max(initial=0.0)))
+
+
+def _affordable(
+    original: Original, state: Rewritten, candidates: list[_Candidate], room: float
+) -> list[_Candidate]:
+    """The cheapest candidates whose costs, with the rounding of the biases that they touch, fit together."""
+    rounding = _rounding_costs(state)
+    if not candidates:
+        return []
+    used = np.zeros_like(candidates[0].cost)
+    touched: set[str] = set()
+    chosen = []
+    for candidate in candidates:
+        first = candidate.layer not in touched
+        total = used + candidate.cost + (rounding.get(candidate.layer, 0.0) if first else 0.0)
+        if total.max(initial=0.0) <= room:
+            chosen.append(candidate)
+            touched.add(candidate.layer)
+            used = total
+    return chosen
+
+
+def _rounding_costs(state: Rewritten) -> dict[str, Array]:
+    """What rounding the biases behind each ReLU costs each output, for ReLUs that dense layers read."""
+    factors = sensitivity(state.network)
+    costs: dict[str, Array] = {}
+    for relu in state.network.relus:
+        for node in state.network.consumers[relu.output]:
+            if isinstance(node.op, Dense):
+                bias = np.ones(len(node.op.weight)) if node.op.bias is None else np.abs(node.op.bias.astype(np.float64))
+                half_ulp = ROUNDOFF.get(node.op.weight.dtype, 2.0**-24) * (bias + np.abs(node.op.weight).max(initial=0.0))
+                factor = factors[node.output].reshape(len(factors[node.output]), -1, len(bias)).sum(axis=1)
+                costs[relu.name] = costs.get(relu.name, 0.0) + factor @ half_ulp
+    return costs
+
+
+def _replaced(original: Original, state: Rewritten, chosen: list[_Candidate]) -> Rewritten:
+    masks: dict[str, Array] = {}
+    for candidate in chosen:
+        size = original.bounds.intervals[original.facts.layers[candidate.layer].layer].lower.size
+        masks.setdefault(candidate.layer, np.zeros(size, dtype=bool))[candidate.coordinates] = True
+    constants = _near_values(original, state, masks)
+    return shrink(state, droppable(state.network, constants), constants)
+
+
+def _near_values(original: Original, state: Rewritten, units: Units) -> dict[str, Values]:
+    """Values of all coordinates that are constant once the given units count as constant."""
+    known: dict[str, Constancy] = {
+        name: original.bounds.constants[name] for name in original.network.inputs if name in original.bounds.constants
+    }
+    result = {}
+    for node in original.network.nodes:
+        if len(node.outputs) != 1 or node.output not in original.bounds.intervals:
+            continue
+        box = original.bounds.intervals[node.output]
+        shape = box.lower.shape
+        if isinstance(node.op, Opaque) or any(name not in known for name in node.inputs):
+            known[node.output] = Constancy.nothing(shape)
+            continue
+        mine = constancy(node.op, [known[name] for name in node.inputs], shape)
+        if isinstance(node.op, Relu):
+            mine = mine.zeroed(box.upper <= 0)
+            if node.name in units:
+                mine = Constancy(mine.constant | units[node.name].reshape(shape), mine.exact, mine.value)
+        known[node.output] = mine
+        if node.output in state.kept and mine.constant.any():
+            result[node.output] = _values(mine, box.middle, state.kept[node.output])
+    return result
+
+
+def _values(known: Constancy, middle: Array, kept: Array) -> Values:
+    mask = known.constant.ravel()[kept]
+    exact = known.exact.ravel()[kept]
+    near = Dyadic.of(np.where(mask & ~exact & np.isfinite(middle.ravel()[kept]), middle.ravel()[kept], 0.0))
+    value = known.value.reshape((-1,))[kept]
+    return Values(mask, Dyadic(np.where(exact, value.mantissa, 0), value.exponent) + near)

@@ -1,0 +1,159 @@
+"""All rewrites to a fixed point, each accepted only by the proven deviation of the network that it would leave.
+
+Order in a round: take out what costs nothing, then constants within the budget, then fold layers that are all active,
+then merge dependent units. A round that changes nothing ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reluce.facts import Guarantee, Refusal, Verdict
+from reluce.network import Array, Network, Opaque
+from reluce.rewrite._constants import remove_exactly, remove_within
+from reluce.rewrite._fold import fold_layer
+from reluce.rewrite._merge import merge_layer
+from reluce.rewrite._relation import epsilons
+from reluce.rewrite._state import Original, Rewritten, describe, sandwich
+
+ROUNDS = 20
+"""More rounds than layers that can fold one after the other are never needed in practice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rewriting:
+    """A smaller network, what is promised about it, and what was not done.
+
+    ``kept`` lists for each ReLU (by node name) the original indices of the units that remain.
+    """
+
+    network: Network
+    guarantee: Guarantee
+    kept: Mapping[str, Array]
+    refusals: tuple[Refusal, ...] = field(default=())
+
+
+def rewrite(
+    original: Original, budget: float | None = None, stop: Callable[[], bool] = lambda: False
+) -> Rewriting:
+    """Make a network smaller without changing what it computes on the domain.
+
+    Parameters
+    ----------
+    original
+        The network with everything that was proved about it.
+    budget
+        The largest deviation of any output that is allowed; ``None`` for the exact guarantee.
+    stop
+        Asked between steps; once True the state so far is returned.
+
+    Returns
+    -------
+    Rewriting
+        With the deviation of every output as proved for the finished network.
+    """
+    work = _Work(original, budget, stop)
+    state = work.run()
+    final = epsilons(original, state, exact=budget is None)
+    level = "exact" if budget is None else "within"
+    kept = {relu.name: state.units(original.network, relu) for relu in original.network.relus}
+    refusals = (*work.refusals.values(), *_kept_though_stable(original, state, kept, budget))
+    return Rewriting(state.network, Guarantee(level, budget or 0.0, final), kept, refusals)
+
+
+class _Work:
+    """One run to the fixed point (local to ``rewrite``)."""
+
+    def __init__(self, original: Original, budget: float | None, stop: Callable[[], bool]) -> None:
+        self.original, self.budget, self.stop = original, budget, stop
+        self.refusals: dict[tuple[str, str], Refusal] = {}
+
+    def run(self) -> Rewritten:
+        state = Rewritten.nothing_done(self.original.network)
+        for _ in range(ROUNDS):
+            before = state
+            for step in (self._free, self._constants, self._fold, self._merge):
+                if self.stop():
+                    return state
+                state = step(state)
+            if state is before:
+                break
+        return state
+
+    def _accept(self, candidate: Rewritten) -> bool:
+        found = epsilons(self.original, candidate, exact=self.budget is None)
+        return all(bool((values <= (self.budget or 0.0)).all()) for values in found.values())
+
+    def _spent(self, state: Rewritten) -> float:
+        found = epsilons(self.original, state, exact=self.budget is None)
+        return max((float(values.max(initial=0.0)) for values in found.values()), default=0.0)
+
+    def _free(self, state: Rewritten) -> Rewritten:
+        smaller = remove_exactly(self.original, state)
+        if smaller is state:
+            return state
+        # What was already spent may only be re-measured, never exceeded; at the exact guarantee this demands 0.
+        return smaller if self._accept(smaller) else state
+
+    def _constants(self, state: Rewritten) -> Rewritten:
+        if self.budget is None:
+            return state
+        return remove_within(self.original, state, self.budget, self._spent(state), self._accept)
+
+    def _fold(self, state: Rewritten) -> Rewritten:
+        for relu in self.original.network.relus:
+            pattern = self._pattern(state, relu.name)
+            if isinstance(pattern, str) or self.stop():
+                continue
+            result = fold_layer(self.original, state, pattern, self.budget is None, self._accept)
+            if not isinstance(result, str):
+                state = result
+            elif len(pattern.active) == len(pattern.units):
+                self.refusals["fold", relu.name] = Refusal(relu.output, "fold the layer", result)
+        return state
+
+    def _merge(self, state: Rewritten) -> Rewritten:
+        for relu in self.original.network.relus:
+            pattern = self._pattern(state, relu.name)
+            if isinstance(pattern, str) or self.stop():
+                continue
+            room = 0.0 if self.budget is None else max(0.0, self.budget - self._spent(state))
+            if self.budget is None or room > 0:
+                state = merge_layer(self.original, state, pattern, room, self._accept)
+        return state
+
+    def _pattern(self, state: Rewritten, name: str):  # type: ignore[no-untyped-def]
+        current = next((node for node in state.network.relus if node.name == name), None)
+        return "the layer is gone" if current is None else sandwich(self.original, state, current)
+
+
+def _kept_though_stable(
+    original: Original, state: Rewritten, kept: Mapping[str, Array], budget: float | None
+) -> list[Refusal]:
+    """Why units that were proved stable are still there, a line per layer and reason."""
+    found = []
+    how = "exactly" if budget is None else f"within {budget:g}"
+    for relu in state.network.relus:
+        facts = original.facts.layers[relu.name]
+        left = kept[relu.name]
+        removable = int(np.isin(facts.verdict[left], [Verdict.CONSTANT, Verdict.INACTIVE]).sum())
+        active = int((facts.verdict[left] == Verdict.ACTIVE).sum())
+        if removable:
+            found.append(Refusal(relu.output, f"remove {removable} inactive or constant units", _reader(state, relu.output, how)))
+        if active:
+            pattern = sandwich(original, state, relu)
+            why = pattern if isinstance(pattern, str) else f"not dependent on the other active units {how}"
+            found.append(Refusal(relu.output, f"merge {active} stably active units", why))
+    return found
+
+
+def _reader(state: Rewritten, name: str, how: str) -> str:
+    if name in state.network.outputs:
+        return "kept: read by the graph output"
+    for node in state.network.consumers[name]:
+        if isinstance(node.op, Opaque):
+            return f"kept: read by {describe(node)}"
+    return f"their values cannot be moved into the next bias {how}, or a sum or reshape needs them"

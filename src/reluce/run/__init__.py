@@ -1,0 +1,5 @@
+"""Running: deadlines and interruption."""
+
+from reluce.run._deadline import Deadline
+
+__all__ = ["Deadline"]
