@@ -161,3 +161,13 @@ def test_weights_that_are_not_finite(value: float, dtype: Any) -> None:
 
 def test_a_weight_that_nothing_reads_may_be_anything() -> None:
     read(tiny(unused=np.array([np.nan, 1], np.float32)))
+
+
+@pytest.mark.parametrize("kind", ["Gemm", "Softmax", "Cast", "Shape", "LeakyRelu", "BatchNormalization"])
+def test_a_node_that_breaks_its_own_standard_is_opaque(kind: str) -> None:
+    flags = {"Gemm": "alpha", "Softmax": "axis", "Cast": "to", "Shape": "start", "LeakyRelu": "alpha"}
+    broken = node(kind, ["x", "W"] if kind == "Gemm" else ["x"], ["y"])
+    broken.attribute.append(helper.make_attribute(flags.get(kind, "epsilon"), "text"))
+    assert read(build([broken], {"x": ["N", 3]}, {"y": ["N", 2]}, {"W": numbers(3, 2)})).network.opaque
+    broken.attribute[0].type = 0
+    assert read(build([broken], {"x": ["N", 3]}, {"y": ["N", 2]}, {"W": numbers(3, 2)})).network.opaque

@@ -137,7 +137,7 @@ class _Work:
         self.relaxations[node.name] = relax(z)
         self.settled[node.name] = Settled(
             rung,
-            np.flatnonzero(rung == 0),
+            np.flatnonzero((rung == 0) & (np.isfinite(z.lower) | np.isfinite(z.upper)).ravel()),
             {name: seeds[f"high {name}"] for name in self.network.inputs if f"high {name}" in seeds},
             {name: seeds[f"low {name}"] for name in self.network.inputs if f"low {name}" in seeds},
         )
@@ -156,7 +156,9 @@ class _Work:
     def _crown(self, name: str, z: Interval, rung: Array, linear: bool) -> tuple[Interval, dict[str, Array]]:
         if not all(np.isfinite(self.intervals[part].magnitude).all() for part in self.network.inputs):
             return z, {}
-        rows = np.flatnonzero((z.lower < 0).ravel() & (z.upper > 0).ravel())
+        # Where intervals give no finite end, some term is unbounded, and a linear bound would be too.
+        hopeful = np.isfinite(z.lower) | np.isfinite(z.upper)
+        rows = np.flatnonzero(((z.lower < 0) & (z.upper > 0) & hopeful).ravel())
         label = Rung.CLOSED_FORM if linear else Rung.CROWN
         seeds: dict[str, Array] = {}
         z = self._pass(name, z, rows, self.relaxations, seeds)
@@ -165,7 +167,7 @@ class _Work:
         if linear:
             return z, self._seeds_of(seeds, rows, rung)
         for below in ("zero", "one"):
-            open_rows = np.flatnonzero(rung == 0)
+            open_rows = rows[rung[rows] == 0]
             if open_rows.size == 0 or self.stop():
                 break
             relaxations = self._relaxed(below)

@@ -77,7 +77,9 @@ def folded(scope: Scope, node: NodeProto) -> list[Value] | None:
         if node.op_type not in EXACT | INTEGER or any(scope.values[name].constant is None for name in names):
             return None
         return _computed(scope, node, names)
-    except NotModelled:
+    except ModelError:
+        raise
+    except (NotModelled, TypeError, ValueError):
         return None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto
 
 from reluce.io._loaded import Loaded, Sizes
-from reluce.io._proto import FLOATS, attributes, decode, parse, reads, subgraphs
+from reluce.io._proto import FLOATS, decode, parse, reads, subgraphs
 from reluce.network import Dense, Network
 
 
@@ -75,6 +75,7 @@ def _macs(node: NodeProto, network: Network, known: dict[str, tuple[int, ...]]) 
     if node.op_type == "MatMul" and source is not None and node.input[1] in tensors and source.shape:
         return output.size * source.shape[-1]
     if node.op_type == "Gemm" and source is not None and node.input[1] in tensors and source.shape:
-        inner = source.shape[0] if attributes(node).get("transA", 0) else source.shape[-1]
+        transposed = any(entry.name == "transA" and entry.i for entry in node.attribute)
+        inner = source.shape[0] if transposed else source.shape[-1]
         return output.size * inner
     return 0

@@ -90,7 +90,7 @@ def _from_right(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
         raise NotModelled("a stack of constant matrices")
     if weight.ndim > max(2, len(scope.dims(shape))):
         raise NotModelled("the constant adds an axis")
-    matrix = weight.reshape(-1, 1) if weight.ndim == 1 else weight.reshape(weight.shape[-2:])
+    matrix: Array = weight.reshape(-1, 1) if weight.ndim == 1 else weight.reshape(weight.shape[-2:])
     _check_width(node, node.input[1], matrix.shape[0], source, shape[-1])
     result = (*shape[:-1], matrix.shape[1])
     dense = Dense(oriented(matrix, True))

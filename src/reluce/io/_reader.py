@@ -120,8 +120,11 @@ class Reader:
         except NotModelled as reason:
             self._opaque(index, node, str(reason))
             return
-        except IndexError:
-            self._opaque(index, node, "an input is missing")
+        except ModelError:
+            raise
+        except (IndexError, TypeError, ValueError):
+            # A rule takes a node to be what the standard says: an input is missing, or an attribute is of another type.
+            self._opaque(index, node, "not as the standard has it")
             return
         self._made(index, node, made)
 

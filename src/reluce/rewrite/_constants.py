@@ -10,14 +10,14 @@ Source: LEO 1.3 A (w = 0); METHODS 4.C.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reluce.bounds import Constancy, constancy
-from reluce.network import Array, Dense, Dyadic, Opaque, Relu
+from reluce.network import Array, Constant, Dense, Dyadic, Opaque, Relu
 from reluce.rewrite._sensitivity import sensitivity
-from reluce.rewrite._shrink import Values, absorbed_bias, droppable, shrink
+from reluce.rewrite._shrink import Values, absorbed_bias, constant_node, droppable, shrink
 from reluce.rewrite._state import Original, Rewritten
 from reluce.rounding import UNIT_ROUNDOFF
 
@@ -34,11 +34,35 @@ def remove_exactly(original: Original, state: Rewritten) -> Rewritten:
     while True:
         constants = _exact_values(original, state, refused)
         drop = droppable(state.network, constants)
-        more = _inexact_absorptions(state, drop, constants, refused)
+        more = _inexact_absorptions(state, drop, constants)
         if not more:
-            return shrink(state, drop, constants)
+            return _materialised(original, shrink(state, drop, constants))
         for name, columns in more.items():
             refused[name] = refused.get(name, np.zeros(state.network.tensors[name].size, dtype=bool)) | columns
+
+
+def _materialised(original: Original, state: Rewritten) -> Rewritten:
+    """Write tensors that are constant as a whole, and have readers that need them, as constants: all before them goes."""
+    nodes = []
+    for node in state.network.nodes:
+        value = None if isinstance(node.op, Constant | Opaque) else _whole_value(original, state, node.output)
+        nodes.append(node if value is None else constant_node(state.network, node, value))
+    if all(new is old for new, old in zip(nodes, state.network.nodes, strict=True)):
+        return state
+    changed = replace(state, network=replace(state.network, nodes=tuple(nodes)))
+    return shrink(changed, droppable(changed.network, {}), {})
+
+
+def _whole_value(original: Original, state: Rewritten, name: str) -> Array | None:
+    """The value of a tensor all of whose remaining coordinates are constant and representable."""
+    known, tensor = original.bounds.constants.get(name), state.network.tensors[name]
+    if known is None or name not in state.kept or tensor.dtype.kind != "f" or not tensor.size:
+        return None
+    kept = state.kept[name]
+    value = known.value.reshape((-1,))[kept]
+    if not known.exact.ravel()[kept].all() or not value.representable(tensor.dtype).all():
+        return None
+    return value.nearest().astype(tensor.dtype).reshape(state.network.shape(name))
 
 
 def _exact_values(original: Original, state: Rewritten, refused: Mapping[str, Array]) -> dict[str, Values]:
@@ -55,7 +79,7 @@ def _exact_values(original: Original, state: Rewritten, refused: Mapping[str, Ar
 
 
 def _inexact_absorptions(
-    state: Rewritten, drop: Mapping[str, Array], constants: Mapping[str, Values], refused: Mapping[str, Array]
+    state: Rewritten, drop: Mapping[str, Array], constants: Mapping[str, Values]
 ) -> dict[str, Array]:
     """Columns whose constants would make some bias unrepresentable, found greedily in order, per tensor."""
     found: dict[str, Array] = {}

@@ -463,11 +463,13 @@ def _(op: Select, node: Node, before: Node, original: Original, state: Rewritten
 
 @_carried.register
 def _(op: Constant, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
+    kept = state.kept[node.output]
+    known = original.bounds.constants[node.output]
+    same = known.exact.ravel()[kept] & ((known.value.reshape((-1,))[kept] - Dyadic.of(op.value).reshape((-1,))).sign() == 0)
     box = original.bounds.intervals[node.output]
-    low, high = box.lower.ravel()[state.kept[node.output]], box.upper.ravel()[state.kept[node.output]]
     value = op.value.astype(np.float64).ravel()
-    worst = np.maximum(np.abs(value - low), np.abs(high - value))
-    return np.where(worst > 0, up(worst), 0.0)
+    worst = np.maximum(np.abs(value - box.lower.ravel()[kept]), np.abs(box.upper.ravel()[kept] - value))
+    return np.where(same, 0.0, up(worst))
 
 
 def _demand_alignment(node: Node, state: Rewritten, kept: list[Array]) -> None:
