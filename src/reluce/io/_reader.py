@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from onnx import ModelProto, NodeProto
 
 from reluce.errors import ModelError
@@ -116,6 +117,8 @@ class Reader:
                 raise NotModelled(f"not a standard operator (domain {node.domain!r})")
             if node.op_type not in RULES:
                 raise NotModelled("not modelled")
+            if all(self.scope.is_fixed(name) for name in reads(node)):
+                self._unfold(node.input[0])
             made = RULES[node.op_type](self.scope, node)
         except NotModelled as reason:
             self._opaque(index, node, str(reason))
@@ -127,6 +130,20 @@ class Reader:
             self._opaque(index, node, "not as the standard has it")
             return
         self._made(index, node, made)
+
+    def _unfold(self, name: str) -> None:
+        """Turn a constant into a node, so that an operation on constants alone (which rounds) is modelled, not folded."""
+        scope, value = self.scope, self.scope.values[name]
+        array = scope.constant(name)
+        repeats = len(value.constant or ()) > 1
+        if array is None or value.elem not in FLOATS or scope.batched != repeats or not np.isfinite(array).all():
+            return
+        shape = array.shape[1:] if scope.batched else array.shape
+        inputs = (scope.batch_source(),) if scope.batched else ()
+        op = Constant(readonly(array[0] if scope.batched else array))
+        scope.values[name] = Value(value.elem, scope.dims(shape))
+        self.tensors[name] = Tensor(name, shape, value.dtype)
+        self.groups.append(Group((), (self.add(name, op, inputs, (name,)),)))
 
     def _made(self, index: int, node: NodeProto, made: tuple[Made, ...]) -> None:
         names = []

@@ -122,7 +122,8 @@ def _(op: Select, inputs: list[Array]) -> Array:
 @apply.register
 def _(op: Constant, inputs: list[Array]) -> Array:
     samples = len(inputs[0]) if inputs else 1
-    return np.broadcast_to(op.value, (samples, *op.value.shape))
+    value = op.value.astype(inputs[0].dtype if inputs else np.float64)  # the arithmetic is that of the points
+    return np.broadcast_to(value, (samples, *op.value.shape))
 
 
 def activation(op: Activation, x: Array) -> Array:
