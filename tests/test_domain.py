@@ -181,7 +181,7 @@ def test_nan_lies_in_no_box() -> None:
 
 
 def test_the_first_two_corners_are_the_lowest_and_the_highest() -> None:
-    points = box_from_ranges(TWO, ["a=0,1", "b=-1,2"]).corners(np.random.default_rng(0), 16)
+    points = box_from_ranges(TWO, ["a=0,1", "b=-1,2"]).corners(np.random.default_rng(0), 64)
     assert points["a"][:2].tolist() == [[0, 0], [1, 1]]
     assert points["b"][:2].tolist() == [[-1], [2]]
     assert {tuple(row) for row in points["a"].tolist()} == {(0, 0), (0, 1), (1, 0), (1, 1)}

@@ -8,7 +8,7 @@ run in onnxruntime only, and its deviation is *measured only*: there is no bound
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,10 @@ WITNESSES = 1024
 """At most so many witnesses are run as well."""
 
 BATCH = 256
-"""Samples that are run at once."""
+"""Samples that are run at once (fewer where a sample is large)."""
+
+MOST_NUMBERS = 8_000_000
+"""Numbers in one batch of inputs (64 MB)."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,13 @@ def check(original: Loaded, compressed: Loaded, box: Box, guarantee: Guarantee, 
         When an output differs by more than was proved, the interfaces differ, or only the original runs.
     """
     _demand_same_interface(original.network, compressed.network)
-    points = _points(original.network, box, witnesses)
-    count = len(next(iter(points.values()))) if points else 0
+    points = _Points(original.network, box, witnesses)
     modelled = not original.network.opaque
     float64 = _in_float64(original.network, compressed.network, box, guarantee, points) if modelled else None
     allowed = _allowed(original.network, compressed.network, box, guarantee) if modelled else {}
     measured, note = _in_onnxruntime(original, compressed, points, allowed)
     largest = max((float(np.max(values, initial=0.0)) for values in allowed.values()), default=np.inf)
-    return Check(count, float64, measured, largest if modelled else np.inf, note)
+    return Check(points.count, float64, measured, largest if modelled else np.inf, note)
 
 
 def unchanged(original: Loaded) -> Check:
@@ -97,25 +99,34 @@ def _demand_same_interface(before: Network, after: Network) -> None:
         raise CheckFailed("the compressed network has other inputs or outputs than the original")
 
 
-def _points(network: Network, box: Box, witnesses: Mapping[str, Array]) -> dict[str, Array]:
-    generator = np.random.default_rng(20200218)
-    parts = [box.corners(generator, POINTS // 4), box.sample(generator, POINTS - POINTS // 4)]
-    if witnesses and len(next(iter(witnesses.values()))):
-        parts.append({name: values[:WITNESSES] for name, values in witnesses.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in network.inputs}
+class _Points:
+    """The same corners, random points and witnesses for every run over them, made batch by batch."""
 
+    def __init__(self, network: Network, box: Box, witnesses: Mapping[str, Array]) -> None:
+        self._box = box
+        self._witnesses = {name: values[:WITNESSES] for name, values in witnesses.items()}
+        self._kept = len(next(iter(self._witnesses.values()), ())) if network.inputs else 0
+        self.count = POINTS + self._kept if network.inputs else 0
+        size = sum(network.tensors[name].size for name in network.inputs)
+        self._batch = max(1, min(BATCH, MOST_NUMBERS // max(1, size)))
 
-def _batches(points: Mapping[str, Array], size: int) -> list[dict[str, Array]]:
-    count = len(next(iter(points.values())))
-    return [{name: values[i : i + size] for name, values in points.items()} for i in range(0, count, size)]
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        generator = np.random.default_rng(20200218)
+        if not self.count:
+            return
+        for share, make in ((POINTS // 4, self._box.corners), (POINTS - POINTS // 4, self._box.sample)):
+            for start in range(0, share, self._batch):
+                yield make(generator, min(self._batch, share - start))
+        for start in range(0, self._kept, self._batch):
+            yield {name: values[start : start + self._batch] for name, values in self._witnesses.items()}
 
 
 def _in_float64(
-    before: Network, after: Network, box: Box, guarantee: Guarantee, points: Mapping[str, Array]
+    before: Network, after: Network, box: Box, guarantee: Guarantee, points: Iterable[dict[str, Array]]
 ) -> float:
     first, second = (_errors(network, box, np.dtype(np.float64)) for network in (before, after))
     worst = 0.0
-    for batch in _batches(points, BATCH):
+    for batch in points:
         with np.errstate(over="ignore", invalid="ignore"):
             expected, found = evaluate(before, batch), evaluate(after, batch)
         for name in before.outputs:
@@ -166,7 +177,7 @@ def _compare(expected: Array, found: Array, allowed: Array | float, where: str) 
 
 
 def _in_onnxruntime(
-    original: Loaded, compressed: Loaded, points: Mapping[str, Array], allowed: Mapping[str, Array]
+    original: Loaded, compressed: Loaded, points: Iterable[dict[str, Array]], allowed: Mapping[str, Array]
 ) -> tuple[float | None, str]:
     try:
         before = _session(original.data)
@@ -178,8 +189,7 @@ def _in_onnxruntime(
         raise CheckFailed(f"onnxruntime runs the original but not the compressed network: {_first_line(error)}") from error
     network = original.network
     worst = 0.0
-    for batch in _batches(points, BATCH if network.batched else 1):
-        feed = _feed(network, batch)
+    for feed in _feeds(network, points):
         try:
             expected = before.run(None, feed)
         except Exception as error:
@@ -208,15 +218,16 @@ def _output_names(session) -> list[str]:  # type: ignore[no-untyped-def]  # noqa
     return [output.name for output in session.get_outputs()]
 
 
-def _feed(network: Network, batch: Mapping[str, Array]) -> dict[str, Array]:
-    """The points in the format of the model's inputs; without a batch axis the one sample is the whole tensor."""
-    feed = {}
-    for name, values in batch.items():
-        tensor = network.tensors[name]
+def _feeds(network: Network, points: Iterable[dict[str, Array]]) -> Iterator[dict[str, Array]]:
+    """The points in the format of the model's inputs; without a batch axis each sample is a whole tensor."""
+    for batch in points:
         with np.errstate(over="ignore"):
-            cast = values.astype(tensor.dtype)
-        feed[name] = cast if network.batched else cast[0]
-    return feed
+            cast = {name: values.astype(network.tensors[name].dtype) for name, values in batch.items()}
+        if network.batched:
+            yield cast
+            continue
+        for row in range(len(next(iter(cast.values())))):
+            yield {name: values[row] for name, values in cast.items()}
 
 
 def _first_line(error: Exception) -> str:

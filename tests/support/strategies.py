@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -15,10 +15,11 @@ from reluce.network import Add, Affine, Array, Dense, Network, Node, Op, Relu, S
 
 Case = tuple[Network, Box]
 
-BIASES = ("zero", "random", "touch above", "touch below", "inactive", "active", "active", "middle")
-"""How a row's bias is chosen from the interval of the row: the last stands for an unstable unit."""
+BIASES = {"middle": 6, "random": 3, "active": 3, "inactive": 1, "touch above": 1, "touch below": 1, "zero": 1}
+"""How a row's bias is chosen from the interval of the row, and how often: ``middle`` makes an unstable unit."""
 
-ROWS = ("new", "new", "new", "copy", "sum", "multiple", "zero", "sparse")
+ROWS = {"new": 10, "sparse": 4, "copy": 2, "sum": 2, "multiple": 2, "zero": 1}
+"""How a row comes about, and how often."""
 
 
 @dataclass
@@ -86,10 +87,13 @@ class Builder:
         self.high[name] = [max(a * lo, a * hi) + c for a, c, lo, hi in ends]
         return self.put(name, Affine(scale, shift), [source], shape)
 
+    def pick(self, shares: Mapping[str, int]) -> str:
+        return str(self.generator.choice(np.repeat(list(shares), list(shares.values()))))
+
     def weight(self, width: int, inputs: int) -> Array:
         rows: list[Array] = []
         for _ in range(width):
-            kind = self.generator.choice(ROWS) if rows else "new"
+            kind = self.pick(ROWS) if rows else "new"
             pick = [rows[index] for index in self.generator.integers(0, len(rows), 2)] if rows else []
             row = self.generator.integers(-4, 5, inputs) / self.generator.choice([1.0, 2.0, 4.0])
             if kind == "copy":
@@ -125,7 +129,7 @@ class Builder:
 
     def bias(self, low: Fraction, high: Fraction) -> float:
         size = float(self.generator.choice([0.25, 1.0, 2.0]))
-        match self.generator.choice(BIASES):
+        match self.pick(BIASES):
             case "zero":
                 return 0.0
             case "touch above":
@@ -144,8 +148,8 @@ class Builder:
 @st.composite
 def boxes(draw: st.DrawFn, rational: bool = True, positions: int = 0) -> Box:
     """A box for the input ``x``: one or two inputs vary, up to two more are fixed, in any order."""
-    varying = draw(st.integers(1, 2))
-    fixed = draw(st.integers(0, 2)) if not positions else positions * 2 - varying
+    varying = draw(st.sampled_from([2, 1, 2]))
+    fixed = draw(st.sampled_from([0, 0, 1, 2])) if not positions else positions * 2 - varying
     steps = st.integers(-8, 4).map(lambda k: Fraction(k, 4))
     if rational:
         steps = st.one_of(steps, st.sampled_from([Fraction(-1, 3), Fraction(1, 10), Fraction(-7, 10)]))

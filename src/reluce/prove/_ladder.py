@@ -21,6 +21,9 @@ from reluce.prove._witnesses import BATCH, Witnesses, by_unit
 EXACT_POINTS = 5_000_000
 """Multiplications that exact evaluation of candidate witnesses may spend."""
 
+MOST_NUMBERS = 20_000_000
+"""Numbers in the points that are tried at first (160 MB): networks with very large inputs get fewer points."""
+
 
 @dataclass(frozen=True)
 class ProverSettings:
@@ -96,12 +99,16 @@ def _first_look(
     generator: np.random.Generator,
     settings: ProverSettings,
 ) -> None:
+    if not witnesses.layers:
+        return
+    size = sum(low.size for low, _ in box.inner.values())
+    points = min(settings.first_look, max(16, MOST_NUMBERS // max(1, size)))
     if data is not None:
         samples = len(next(iter(data.values())))
-        chosen = np.sort(generator.permutation(samples)[: settings.first_look])
+        chosen = np.sort(generator.permutation(samples)[:points])
         witnesses.feed({name: values[chosen] for name, values in data.items()})
-    witnesses.feed(box.corners(generator, settings.first_look // 4))
-    witnesses.feed(box.sample(generator, settings.first_look // 2))
+    witnesses.feed(box.corners(generator, points // 4))
+    witnesses.feed(box.sample(generator, points // 2))
 
 
 def _second_look(

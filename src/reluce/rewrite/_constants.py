@@ -148,7 +148,7 @@ def remove_within(
     """
     candidates = _candidates(original, state)
     chosen = _affordable(original, state, candidates, budget - spent)
-    few, many = 0, len(chosen)
+    few, many = -1, len(chosen)  # with none chosen, constant tensors (not units) still go into the biases behind them
     best = state
     attempt = many
     while many > few:
@@ -239,9 +239,9 @@ def _near_values(original: Original, state: Rewritten, units: Units) -> dict[str
             continue
         mine = constancy(node.op, [known[name] for name in node.inputs], shape)
         if isinstance(node.op, Relu):
-            mine = mine.zeroed(box.upper <= 0)
-            if node.name in units:
-                mine = Constancy(mine.constant | units[node.name].reshape(shape), mine.exact, mine.value)
+            chosen = units.get(node.name, np.zeros(box.lower.size, dtype=bool)).reshape(shape)
+            known_zero = mine.exact & (mine.value.sign() == 0)
+            mine = Constancy((mine.constant & known_zero) | chosen, mine.exact, mine.value).zeroed(box.upper <= 0)
         known[node.output] = mine
         if node.output in state.kept and mine.constant.any():
             result[node.output] = _values(mine, box.middle, state.kept[node.output])

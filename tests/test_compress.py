@@ -1,0 +1,488 @@
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, helper
+from tiny_models import (
+    DIGITS,
+    EXAMPLES,
+    all_unstable,
+    build,
+    chain,
+    known,
+    opaque_between,
+    random_chain,
+    residual,
+    run,
+    saved,
+    two_inputs,
+    weight,
+)
+
+import reluce
+from reluce import (
+    Box,
+    DomainError,
+    ModelError,
+    OutputError,
+    ProverSettings,
+    Report,
+    Settings,
+    UsageError,
+    compress,
+    inspect,
+    parse_guarantee,
+)
+
+Array = np.ndarray[Any, Any]
+WITHIN = Settings(budget=1e-5)
+
+
+def small(model: ModelProto, folder: Path, domain: Any = "0,1", **more: Any) -> tuple[Report, Path]:
+    source, target = saved(model, folder / "in.onnx"), folder / "out.onnx"
+    report = compress(source, target, domain, **more)
+    assert {path.name for path in folder.iterdir()} == {"in.onnx", "out.onnx"}
+    onnx.checker.check_model(onnx.load(target), full_check=True)
+    return report, target
+
+
+def grid(dtype: Any = np.float32) -> Array:
+    """Points of [0, 1]^2, the corners among them."""
+    axis = np.linspace(0, 1, 21)
+    return np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2).astype(dtype)
+
+
+def exact_output(model: ModelProto, point: list[Fraction]) -> list[Fraction]:
+    """A chain of Gemm and ReLU in exact arithmetic."""
+    values, nodes = point, list(model.graph.node)
+    for node in nodes:
+        if node.op_type == "Relu":
+            values = [max(value, Fraction(0)) for value in values]
+            continue
+        assert node.op_type == "Gemm"
+        options = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        W, b = weight(model, node.input[1]), weight(model, node.input[2])
+        W = W if options.get("transB", 0) else W.T
+        values = [
+            sum((Fraction(float(w)) * v for w, v in zip(row, values, strict=True)), Fraction(float(c)))
+            for row, c in zip(W, b, strict=True)
+        ]
+    return values
+
+
+# Exact
+
+
+def test_a_network_known_by_hand_loses_what_can_go_and_nothing_else(tmp_path: Path) -> None:
+    report, target = small(known(), tmp_path)
+    (layer,) = report.layers
+    assert (layer.name, layer.units) == ("h1", 6)
+    assert (layer.constant, layer.inactive, layer.active, layer.unstable, layer.undecided) == (1, 1, 3, 1, 0)
+    assert layer.kept is not None
+    assert 2 <= layer.kept <= 3  # one unstable unit, and at most two of three dependent ones
+    assert report.guarantee is not None
+    assert report.guarantee.level == "exact"
+    assert report.guarantee.epsilon == 0.0
+    shrunk = onnx.load(target)
+    for row in grid(np.float64)[::17]:
+        point = [Fraction(value) for value in row.tolist()]
+        assert exact_output(shrunk, point) == exact_output(known(), point)
+
+
+def test_the_example_at_exact(tmp_path: Path) -> None:
+    target = tmp_path / "small.onnx"
+    report = compress(DIGITS, target, "0,1")
+    assert report.guarantee is not None
+    assert (report.guarantee.level, report.guarantee.epsilon) == ("exact", 0.0)
+    assert report.compressed is not None
+    assert report.compressed.parameters < 0.7 * report.model.parameters
+    assert report.compressed.bytes == target.stat().st_size
+    assert report.model.bytes == DIGITS.stat().st_size
+    original, shrunk = onnx.load(DIGITS), onnx.load(target)
+    generator = np.random.default_rng(0)
+    for row in [np.zeros(64), np.ones(64), *generator.integers(0, 17, size=(5, 64)) / 16]:
+        point = [Fraction(value) for value in row.tolist()]
+        assert exact_output(shrunk, point) == exact_output(original, point)
+
+
+def test_the_example_within_a_budget(tmp_path: Path) -> None:
+    target = tmp_path / "small.onnx"
+    exact = compress(DIGITS, target, "0,1")
+    report = compress(DIGITS, target, "0,1", settings=WITHIN)
+    assert report.guarantee is not None
+    assert report.guarantee.level == "within"
+    assert report.guarantee.budget == 1e-5
+    assert 0 < report.guarantee.epsilon <= 1e-5
+    assert report.compressed is not None
+    assert exact.compressed is not None
+    assert report.compressed.parameters < exact.compressed.parameters
+    for before, after in zip(exact.layers, report.layers, strict=True):
+        assert before.kept is not None
+        assert after.kept is not None
+        assert after.kept <= before.kept
+    original, shrunk = onnx.load(DIGITS), onnx.load(target)
+    generator = np.random.default_rng(1)
+    epsilon = Fraction(report.guarantee.epsilon)
+    for row in [np.zeros(64), np.ones(64), *generator.integers(0, 17, size=(3, 64)) / 16]:
+        point = [Fraction(value) for value in row.tolist()]
+        for a, b in zip(exact_output(shrunk, point), exact_output(original, point), strict=True):
+            assert abs(a - b) <= epsilon
+
+
+def test_a_model_of_which_nothing_can_go_is_written_byte_for_byte(tmp_path: Path) -> None:
+    report, target = small(all_unstable(), tmp_path)
+    assert target.read_bytes() == all_unstable().SerializeToString()
+    assert report.compressed == report.model
+    assert "Nothing could be removed" in str(report)
+    assert not report.cut_short
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 3])
+@pytest.mark.parametrize("settings", [Settings(), WITHIN], ids=["exact", "within"])
+def test_free_and_fixed_batches(tmp_path: Path, batch: Any, settings: Settings) -> None:
+    box = None if batch == "N" else {"lo": np.zeros((batch, 2)), "hi": np.ones((batch, 2))}
+    _, target = small(known(batch=batch), tmp_path, "0,1" if box is None else box, settings=settings)
+    points = grid()[: 3 if batch == "N" else batch]
+    (before,), (after,) = run(known(batch=batch).SerializeToString(), x=points), run(target, x=points)
+    assert np.abs(after - before).max() <= 1e-4
+    assert target.stat().st_size < len(known(batch=batch).SerializeToString()) + 1000
+
+
+@pytest.mark.parametrize(("dtype", "gap"), [(np.float16, 0.1), (np.float32, 1e-5), (np.float64, 1e-14)])
+def test_all_float_formats(tmp_path: Path, dtype: Any, gap: float) -> None:
+    model = known(dtype)
+    report, target = small(model, tmp_path)
+    kept = report.layers[0].kept
+    assert kept is not None
+    assert kept <= 3
+    assert {tensor.data_type for tensor in onnx.load(target).graph.initializer} == {
+        model.graph.initializer[0].data_type
+    }
+    (before,), (after,) = run(model.SerializeToString(), x=grid(dtype)), run(target, x=grid(dtype))
+    assert after.dtype == dtype
+    assert np.abs(after.astype(float) - before.astype(float)).max() <= gap
+
+
+def test_several_inputs(tmp_path: Path) -> None:
+    report, target = small(two_inputs(), tmp_path, ["a=0,1", "b=0,1"])
+    assert [row.inactive for row in report.layers] == [1, 1]
+    assert [row.kept for row in report.layers] == [2, 2]
+    generator = np.random.default_rng(0)
+    a, b = generator.random((50, 2), np.float32), generator.random((50, 1), np.float32)
+    (before,), (after,) = run(two_inputs().SerializeToString(), a=a, b=b), run(target, a=a, b=b)
+    assert np.abs(after - before).max() <= 1e-5
+
+
+def test_an_input_without_a_domain_is_named(tmp_path: Path) -> None:
+    source = saved(two_inputs(), tmp_path / "in.onnx")
+    with pytest.raises(DomainError, match="no domain for input 'b'"):
+        compress(source, tmp_path / "out.onnx", "a=0,1")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_residual_model_shrinks_where_all_addends_agree(tmp_path: Path) -> None:
+    report, target = small(residual(), tmp_path)
+    assert [row.inactive for row in report.layers] == [1, 1]
+    assert [row.kept for row in report.layers] == [2, 2]
+    (before,), (after,) = run(residual().SerializeToString(), x=grid()), run(target, x=grid())
+    assert np.abs(after - before).max() <= 1e-5
+
+
+@pytest.mark.parametrize("kind", ["Erf", "Sin"])
+def test_an_opaque_operation_stays_and_what_is_around_it_shrinks(tmp_path: Path, kind: str) -> None:
+    report, target = small(opaque_between(kind), tmp_path)
+    assert kind in [node.op_type for node in onnx.load(target).graph.node]
+    first, behind = report.layers
+    assert first.kept is not None
+    assert first.kept <= 3
+    assert (behind.undecided, behind.kept) == (3, 3)
+    assert behind.reason == "behind an operation that is not modelled"
+    assert report.check is not None
+    assert report.check.measured_only
+    assert report.check.float64 is None
+    assert report.check.onnxruntime is not None
+    assert report.check.points >= 1000
+    assert "measured only" in str(report)
+    assert any(kind in note for note in report.notes)
+    (before,), (after,) = run(opaque_between(kind).SerializeToString(), x=grid()), run(target, x=grid())
+    assert np.abs(after - before).max() <= 1e-5
+
+
+def test_a_hidden_tensor_that_is_also_an_output_keeps_its_shape(tmp_path: Path) -> None:
+    model = known()
+    model.graph.output.append(helper.make_tensor_value_info("h1", onnx.TensorProto.FLOAT, ["N", 6]))
+    report, target = small(model, tmp_path)
+    assert report.layers[0].kept == 6
+    assert any("graph output" in refusal.why for refusal in report.refusals)
+    assert [value.shape for value in run(target, x=grid())] == [(441, 2), (441, 6)]
+
+
+def test_outputs_of_any_rank_are_reported(tmp_path: Path) -> None:
+    nodes = [*known().graph.node, helper.make_node("Reshape", ["y", "shape"], ["image"])]
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in known().graph.initializer}
+    model = build(nodes, {"x": ["N", 2]}, {"image": ["N", 1, 2]}, constants | {"shape": np.array([-1, 1, 2])})
+    report, target = small(model, tmp_path, settings=WITHIN)
+    assert len(report.to_json()["guarantee"]["epsilons"]["image"]) == 2
+    assert run(target, x=grid())[0].shape == (441, 1, 2)
+
+
+# Bytes, files, metadata
+
+
+@pytest.mark.parametrize("settings", [Settings(), WITHIN], ids=["exact", "within"])
+@pytest.mark.parametrize("make", [known, residual, opaque_between, lambda: onnx.load(DIGITS)])
+def test_the_same_input_gives_the_same_bytes(
+    tmp_path: Path, make: Callable[[], ModelProto], settings: Settings
+) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    first, second = (small(make(), tmp_path / name, settings=settings)[1] for name in "12")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_another_seed_proves_the_same(tmp_path: Path) -> None:
+    reports = [
+        compress(DIGITS, tmp_path / f"{seed}.onnx", "0,1", settings=Settings(prover=ProverSettings(seed=seed)))
+        for seed in (0, 1)
+    ]
+    assert reports[0].layers == reports[1].layers
+    assert (tmp_path / "0.onnx").read_bytes() == (tmp_path / "1.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("make", [known, residual, two_inputs, opaque_between, lambda: onnx.load(DIGITS)])
+def test_twice_at_exact_changes_nothing(tmp_path: Path, make: Callable[[], ModelProto]) -> None:
+    _, once = small(make(), tmp_path)
+    twice = tmp_path / "twice.onnx"
+    report = compress(once, twice, "0,1")
+    assert twice.read_bytes() == once.read_bytes()
+    assert report.compressed == report.model
+    assert report.check is not None
+    assert "byte for byte" in report.check.note
+
+
+def test_random_networks_twice(tmp_path: Path) -> None:
+    for seed in range(5):
+        _, once = small(random_chain([3, 8, 8, 2], seed), tmp_path)
+        compress(once, once, "0,1")  # in place
+        data = once.read_bytes()
+        compress(once, once, "0,1")
+        assert once.read_bytes() == data
+
+
+def test_compressed_in_place(tmp_path: Path) -> None:
+    path = saved(known(), tmp_path / "net.onnx")
+    compress(path, path, "0,1")
+    assert path.read_bytes() != known().SerializeToString()
+    assert [child.name for child in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_gzip_in_and_out(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "in.onnx", tmp_path / "in.onnx.gz"
+    saved(known(), plain)
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    compress(plain, tmp_path / "a.onnx", "0,1")
+    compress(packed, tmp_path / "b.onnx", "0,1")
+    report = compress(packed, tmp_path / "c.onnx.gz", "0,1")
+    compress(plain, tmp_path / "d.onnx.gz", "0,1")
+    want = (tmp_path / "a.onnx").read_bytes()
+    assert (tmp_path / "b.onnx").read_bytes() == want
+    assert gzip.decompress((tmp_path / "c.onnx.gz").read_bytes()) == want
+    assert (tmp_path / "c.onnx.gz").read_bytes() == (tmp_path / "d.onnx.gz").read_bytes()
+    assert report.check is not None
+    assert report.check.points >= 1000
+
+
+def test_gzip_of_a_model_of_which_nothing_can_go(tmp_path: Path) -> None:
+    source = saved(all_unstable(), tmp_path / "in.onnx")
+    compress(source, tmp_path / "out.onnx.gz", "0,1")
+    assert gzip.decompress((tmp_path / "out.onnx.gz").read_bytes()) == source.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"), [(Settings(), "exact"), (WITHIN, "within=1e-05")], ids=["exact", "within"]
+)
+def test_the_output_says_what_it_is(tmp_path: Path, settings: Settings, words: str) -> None:
+    model = known()
+    model.metadata_props.add(key="author", value="somebody")
+    model.metadata_props.add(key="reluce.version", value="an older one")
+    model.producer_name, model.doc_string = "trainer", "a description"
+    report, target = small(model, tmp_path, settings=settings)
+    shrunk = onnx.load(target)
+    entries = {entry.key: entry.value for entry in shrunk.metadata_props}
+    assert len(entries) == len(shrunk.metadata_props)
+    assert report.guarantee is not None
+    assert entries.pop("reluce.domain_sha256") == hex_of_box()
+    assert entries == {
+        "author": "somebody",
+        "reluce.version": reluce.__version__,
+        "reluce.original_sha256": hashlib.sha256(model.SerializeToString()).hexdigest(),
+        "reluce.domain": "range 0,1",
+        "reluce.guarantee": words,
+        "reluce.epsilon": repr(report.guarantee.epsilon),
+    }
+    assert (shrunk.producer_name, shrunk.doc_string) == ("trainer", "a description")
+    assert [info.name for info in (*shrunk.graph.input, *shrunk.graph.output)] == ["x", "y"]
+
+
+def hex_of_box() -> str:
+    lower, upper = np.full(2, Fraction(0), object), np.full(2, Fraction(1), object)
+    return Box({"x": lower}, {"x": upper}).digest
+
+
+# The report
+
+
+def test_the_report_has_every_documented_field(tmp_path: Path) -> None:
+    report = compress(DIGITS, tmp_path / "out.onnx", "0,1", settings=WITHIN)
+    data = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    for sizes in (data["model"], data["compressed"]):
+        assert set(sizes) >= {"parameters", "nonzeros", "macs", "bytes"}
+        assert all(isinstance(value, int) for value in sizes.values())
+    for layer in data["layers"]:
+        verdicts = [layer[name] for name in ("inactive", "active", "constant", "unstable", "undecided")]
+        assert sum(verdicts) == layer["units"]
+        assert layer["kept"] <= layer["units"] - layer["inactive"]
+    assert [layer["name"] for layer in data["layers"]] == ["relu1", "relu2"]
+    assert data["guarantee"]["level"] == "within"
+    assert 0 < data["guarantee"]["epsilon"] <= 1e-5
+    assert isinstance(data["max_deviation"], float)
+    assert set(data["seconds"]) >= {"load", "refute", "bounds", "rewrite", "verify", "total"}
+    parts = sum(value for name, value in data["seconds"].items() if name != "total")
+    assert 0 < parts <= data["seconds"]["total"] + 0.01
+    assert data["cut_short"] is False
+
+
+def test_inspect_finds_the_same_verdicts_and_writes_nothing(tmp_path: Path) -> None:
+    source = saved(known(), tmp_path / "in.onnx")
+    report = inspect(source, "0,1")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
+    assert report.compressed is None
+    assert report.guarantee is None
+    (row,) = report.layers
+    assert (row.constant, row.inactive, row.active, row.unstable, row.undecided, row.kept) == (1, 1, 3, 1, 0, None)
+    assert "compressed" not in report.to_json()
+    assert "kept" not in str(report)
+
+
+def test_sizes_count_what_is_stored(tmp_path: Path) -> None:
+    report, target = small(known(), tmp_path)
+    for sizes, path in ((report.model, tmp_path / "in.onnx"), (report.compressed, target)):
+        assert sizes is not None
+        arrays = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer]
+        assert sizes.parameters == sum(array.size for array in arrays)
+        assert sizes.nonzeros == sum(int(np.count_nonzero(array)) for array in arrays)
+        assert sizes.macs == sum(array.size for array in arrays if array.ndim == 2)
+        assert sizes.bytes == path.stat().st_size
+
+
+# Arguments
+
+
+def test_data_as_path_array_and_mapping_agree(tmp_path: Path) -> None:
+    X = np.load(EXAMPLES / "digits-data.npz")["X"]
+    forms: list[Any] = [EXAMPLES / "digits-data.npz", str(EXAMPLES / "digits-data.npz"), X, {"pixels": X}]
+    reports = [compress(DIGITS, tmp_path / f"{n}.onnx", "0,1", data=form) for n, form in enumerate(forms)]
+    assert len({(tmp_path / f"{n}.onnx").read_bytes() for n in range(len(forms))}) == 1
+    assert all(report.layers == reports[0].layers for report in reports)
+
+
+def test_data_are_never_proof(tmp_path: Path) -> None:
+    source = saved(known(), tmp_path / "in.onnx")
+    without = inspect(source, "0,1")
+    outside = np.full((10, 2), 100.0)  # there the inactive unit would fire
+    assert inspect(source, "0,1", data=outside).layers == without.layers
+    inside = np.zeros((10, 2))  # there every unit but one looks stable
+    assert inspect(source, "0,1", data=inside).layers == without.layers
+    broken = np.full((3, 2), np.nan)
+    assert inspect(source, "0,1", data=broken).layers == without.layers
+
+
+@pytest.mark.parametrize("data", [np.zeros((3, 5)), np.array(["a"]), {"q": np.zeros((1, 2))}])
+def test_data_that_do_not_fit(tmp_path: Path, data: Any) -> None:
+    with pytest.raises(DomainError, match="input 'x'"):
+        inspect(saved(known(), tmp_path / "in.onnx"), "0,1", data=data)
+
+
+def test_all_kinds_of_domains_mean_the_same(tmp_path: Path) -> None:
+    source = saved(known(), tmp_path / "in.onnx")
+    np.savez(tmp_path / "box.npz", lo=np.zeros(2), hi=np.ones(2))
+    arrays = {"lo": np.zeros(2), "hi": np.ones(2)}
+    kinds: list[Any] = ["0,1", ["0,1"], ["x=0,1"], tmp_path / "box.npz", str(tmp_path / "box.npz"), arrays]
+    assert len({inspect(source, kind).layers for kind in kinds}) == 1
+
+
+def test_a_domain_of_a_single_point_makes_everything_constant(tmp_path: Path) -> None:
+    report, target = small(known(), tmp_path, "0.5,0.5")
+    assert report.layers[0].constant == 6
+    (before,) = run(known().SerializeToString(), x=np.full((1, 2), 0.5, np.float32))
+    (after,) = run(target, x=np.full((1, 2), 0.5, np.float32))
+    assert np.abs(before - after).max() <= 1e-6
+
+
+@pytest.mark.parametrize("domain", ["0.1,0.1", "0,0.1", "0.1,0.30000000001"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_domains_whose_ends_no_float_holds(tmp_path: Path, domain: str, dtype: Any) -> None:
+    report, _ = small(known(dtype), tmp_path, domain)
+    assert report.layers[0].inactive + report.layers[0].constant >= 1
+
+
+def test_a_point_of_the_check_is_never_rounded_out_of_the_domain(tmp_path: Path) -> None:
+    # In float32 a tenth lies above 0.1: there the unit fires, by 1.5e-9 times 2^40. On the domain it never does.
+    steep = float(2.0**40)
+    model = chain([([[steep], [1.0]], [-float(np.float32(steep * 0.1)), 0.0]), ([[1.0, 1.0]], [0.0])])
+    bias = Fraction(float(np.float32(steep * 0.1)))
+    top = bias / 2**40  # where the unit starts to fire
+    below = np.nextafter(float(top), 0)
+    report, _ = small(model, tmp_path, {"lo": [0.0], "hi": [below]})
+    assert report.layers[0].inactive == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["exakt", "within", "within=", "within=0", "within=-1", "within=nan", "within=inf", ""]
+)
+def test_guarantees_that_cannot_be(text: str) -> None:
+    with pytest.raises(UsageError, match="expected 'exact' or 'within=EPS'"):
+        parse_guarantee(text)
+
+
+def test_guarantees_in_words() -> None:
+    assert parse_guarantee("exact") is None
+    assert parse_guarantee("within=1e-5") == 1e-5
+
+
+def test_open_dimensions_can_be_given(tmp_path: Path) -> None:
+    model = known()
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "width"
+    source = saved(model, tmp_path / "in.onnx")
+    report = inspect(source, "0,1", settings=Settings(input_shapes={"x": (-1, 2)}))
+    assert report.layers[0].inactive == 1
+    with pytest.raises(ModelError, match="no graph input 'q'"):
+        inspect(source, "0,1", settings=Settings(input_shapes={"q": (-1, 2)}))
+
+
+def test_errors_leave_an_existing_file_alone(tmp_path: Path) -> None:
+    source, target = saved(known(), tmp_path / "in.onnx"), tmp_path / "out.onnx"
+    target.write_bytes(b"precious")
+    with pytest.raises(DomainError):
+        compress(source, target, "1,0")
+    with pytest.raises(ModelError):
+        compress(tmp_path / "none.onnx", target, "0,1")
+    assert target.read_bytes() == b"precious"
+    with pytest.raises(OutputError, match="folder"):
+        compress(source, tmp_path / "none" / "out.onnx", "0,1")
+    assert {path.name for path in tmp_path.iterdir()} == {"in.onnx", "out.onnx"}
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    compress(saved(known(), tmp_path / "in.onnx"), tmp_path / "out.onnx", "0,1", progress=told.append)
+    assert told[0] == "loading"
+    assert "rewriting" in told
+    assert told[-1] == "checking the result"
