@@ -15,8 +15,10 @@ help: ## list the targets
 
 demo: .venv/core.stamp ## compress the example network and run both side by side
 	@mkdir -p build
-	$(BIN)/reluce compress examples/digits.onnx build/digits-small.onnx --range 0,1 --data examples/digits-data.npz
-	$(BIN)/python examples/run_small.py examples/digits.onnx build/digits-small.onnx
+	$(BIN)/reluce compress examples/digits.onnx build/digits-exact.onnx --range 0,1 --data examples/digits-data.npz
+	$(BIN)/reluce compress examples/digits.onnx build/digits-within.onnx --range 0,1 --data examples/digits-data.npz --guarantee within=1e-5
+	$(BIN)/python examples/run_small.py examples/digits.onnx build/digits-exact.onnx
+	$(BIN)/python examples/run_small.py examples/digits.onnx build/digits-within.onnx
 
 test: lint ## lint, then all tests but the long ones
 	$(BIN)/pytest -n auto

@@ -34,7 +34,7 @@ def main() -> int:
     here = Path(__file__).parent
     parser = argparse.ArgumentParser(description="Compare the original and the compressed digits network.")
     parser.add_argument("original", type=Path, nargs="?", default=here / "digits.onnx")
-    parser.add_argument("small", type=Path, nargs="?", default=here.parent / "build" / "digits-small.onnx")
+    parser.add_argument("small", type=Path, nargs="?", default=here.parent / "build" / "digits-within.onnx")
     arguments = parser.parse_args()
     digits = load()
     computed = []

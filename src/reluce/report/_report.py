@@ -16,7 +16,11 @@ from reluce.verify import Check
 
 @dataclass(frozen=True)
 class LayerRow:
-    """Units of one ReLU by verdict, and how many the compressed network keeps (``None``: nothing was rewritten)."""
+    """Units of one ReLU by verdict, and how many the compressed network keeps (``None``: nothing was rewritten).
+
+    ``verdicts``, ``proved_by``, ``lower`` and ``upper`` have one entry per unit: what is known of its pre-activation.
+    ``kept_units`` are the original indices of the units that remain, in order.
+    """
 
     name: str
     units: int
@@ -27,6 +31,11 @@ class LayerRow:
     undecided: int
     kept: int | None
     reason: str = ""
+    verdicts: tuple[str, ...] = ()
+    proved_by: tuple[str, ...] = ()
+    lower: tuple[float, ...] = ()
+    upper: tuple[float, ...] = ()
+    kept_units: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values; infinite numbers become ``None``."""
-        layers = [{key: value for key, value in asdict(row).items() if key != "reason" or value} for row in self.layers]
+        layers = [_layer(row) for row in self.layers]
         result: dict[str, Any] = {
             "reluce": __version__,
             "name": self.name,
@@ -98,9 +107,21 @@ def layer_rows(network: Network, facts: Facts, kept: Mapping[str, Array] | None)
             undecided=layer.count(Verdict.UNDECIDED),
             kept=None if kept is None else len(kept[layer.node]),
             reason=layer.reason,
+            verdicts=tuple(Verdict(int(verdict)).name.lower() for verdict in layer.verdict),
+            proved_by=tuple(str(rung) for rung in layer.rung),
+            lower=tuple(layer.lower.tolist()),
+            upper=tuple(layer.upper.tolist()),
+            kept_units=None if kept is None else tuple(int(unit) for unit in kept[layer.node]),
         )
         for layer in facts.layers.values()
     )
+
+
+def _layer(row: LayerRow) -> dict[str, Any]:
+    """Units as lists; infinite bounds become ``None``."""
+    result = asdict(row)
+    result["lower"], result["upper"] = [_finite(v) for v in row.lower], [_finite(v) for v in row.upper]
+    return result
 
 
 def _finite(value: float) -> float | None:
