@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-# Makes the helpers importable that the tests of several folders share.
-sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 # Timing says nothing about correctness, so no example fails for being slow.
 settings.register_profile(

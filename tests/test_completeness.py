@@ -46,7 +46,11 @@ REFUSALS = {
     ("Softmax", "shrunk"): SAME,
     ("Opaque", "shrunk"): SAME,
     ("Dense", "relation"): "handled with Constant as a residual before the other operations",
-    **{(op, f"exact {kind}"): NOT_DYADIC for op in ("BatchNorm", "Activation", "Softmax", "Opaque") for kind in ("interval", "linear bound")},
+    **{
+        (op, f"exact {kind}"): NOT_DYADIC
+        for op in ("BatchNorm", "Activation", "Softmax", "Opaque")
+        for kind in ("interval", "linear bound")
+    },
     ("Constant", "exact linear bound"): "bounded by its interval, which is a point",
 }
 

@@ -40,8 +40,8 @@ EXIT = {
 }
 TIME_RAN_OUT, INTERNAL_ERROR = 4, 70
 
-EXIT_CODES = """Exit codes: 0 written (also when nothing could go); 1 the check of the result failed, nothing is left behind;
-2 usage; 3 the model or the domain cannot be read; 4 the time limit or Ctrl-C came first, what was proved is written;
+EXIT_CODES = """Exit codes: 0 written (also when nothing could go); 1 the check of the result failed, nothing is left
+behind; 2 usage; 3 the model or the domain cannot be read; 4 the time limit or Ctrl-C came first, what was proved is written;
 5 the output cannot be written; 70 an internal error; 130 interrupted before anything was proved."""
 
 app = typer.Typer(
@@ -206,8 +206,8 @@ def _domain(
     save: Path | None,
     settings: Settings,
 ) -> DomainLike:
-    given = [option for option in (ranges, box_file, data_file) if option]
-    if len(given) != 1:
+    given = [bool(ranges), box_file is not None, data_file is not None]
+    if sum(given) != 1:
         raise UsageError("give exactly one of --range, --domain and --domain-from-data (--range may be repeated)")
     if data_file is None and margin != "0":
         raise UsageError("--margin goes with --domain-from-data")

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reluce._version import __version__
@@ -49,7 +49,7 @@ class Settings:
 
     budget: float | None = None
     time_limit: float | None = None
-    prover: ProverSettings = ProverSettings()
+    prover: ProverSettings = field(default_factory=ProverSettings)
     input_shapes: Mapping[str, tuple[int, ...]] | None = None
 
 
@@ -112,7 +112,9 @@ def compress(
     with run.deadline.listening():
         loaded, box, proof = run.proved()
         progress("rewriting")
-        rewriting = rewrite(Original(loaded.network, proof.facts, proof.bounds), settings.budget, lambda: run.deadline.passed)
+        rewriting = rewrite(
+            Original(loaded.network, proof.facts, proof.bounds), settings.budget, lambda: run.deadline.passed
+        )
         run.lap("rewrite")
         progress("checking the result")
         result = serialise(loaded, rewriting.network, _metadata(loaded, box, rewriting.guarantee))
@@ -146,7 +148,12 @@ class _Run:
     """Clock, deadline and inputs of one run (local to ``compress`` and ``inspect``)."""
 
     def __init__(
-        self, source: PathLike, domain: DomainLike, data: Data | None, settings: Settings, progress: Callable[[str], None]
+        self,
+        source: PathLike,
+        domain: DomainLike,
+        data: Data | None,
+        settings: Settings,
+        progress: Callable[[str], None],
     ) -> None:
         self.source, self.domain, self.data, self.settings, self.progress = source, domain, data, settings, progress
         self.deadline = Deadline(settings.time_limit)

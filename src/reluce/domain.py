@@ -65,7 +65,7 @@ class Box:
 
     @cached_property
     def inner(self) -> Mapping[str, Ends]:
-        """For each input float64 ends rounded inward; ``lower > upper`` where no float64 lies between the exact ends."""
+        """For each input float64 ends rounded inward; ``lower > upper`` where no float64 lies between them."""
         return {name: (_rounded(self.lower[name], 1), _rounded(self.upper[name], -1)) for name in self.lower}
 
     @cached_property

@@ -58,7 +58,9 @@ class Check:
         return not np.isfinite(self.allowed)
 
 
-def check(original: Loaded, compressed: Loaded, box: Box, guarantee: Guarantee, witnesses: Mapping[str, Array]) -> Check:
+def check(
+    original: Loaded, compressed: Loaded, box: Box, guarantee: Guarantee, witnesses: Mapping[str, Array]
+) -> Check:
     """Run two networks side by side.
 
     Parameters
@@ -161,7 +163,11 @@ def _compare(expected: Array, found: Array, allowed: Array | float, where: str) 
         return 0.0
     with np.errstate(invalid="ignore"):
         difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-    same = (expected == found) | (np.isnan(expected) & np.isnan(found)) if expected.dtype.kind == "f" else expected == found
+    same = (
+        (expected == found) | (np.isnan(expected) & np.isnan(found))
+        if expected.dtype.kind == "f"
+        else expected == found
+    )
     difference = np.where(same, 0.0, difference)
     # Fails closed: a NaN on one side only is not "<= allowed". Without a finite bound nothing can be judged.
     bound = np.broadcast_to(np.asarray(allowed, dtype=np.float64), difference.shape)
@@ -186,7 +192,9 @@ def _in_onnxruntime(
     try:
         after = _session(compressed.data)
     except Exception as error:
-        raise CheckFailed(f"onnxruntime runs the original but not the compressed network: {_first_line(error)}") from error
+        raise CheckFailed(
+            f"onnxruntime runs the original but not the compressed network: {_first_line(error)}"
+        ) from error
     network = original.network
     worst = 0.0
     for feed in _feeds(network, points):

@@ -198,9 +198,7 @@ class _Work:
             one_hot[np.arange(len(chunk)), chunk] = 1.0
             for sign, kind in ((1.0, "high"), (-1.0, "low")):
                 functional = {name: (sign * one_hot).reshape(len(chunk), *z.lower.shape)}
-                bound = linear_upper_bound(
-                    self.network, functional, np.zeros(len(chunk)), self.intervals, relaxations
-                )
+                bound = linear_upper_bound(self.network, functional, np.zeros(len(chunk)), self.intervals, relaxations)
                 if sign > 0:
                     upper[chunk] = np.minimum(upper[chunk], bound.upper)
                 else:
@@ -248,9 +246,7 @@ class _Work:
             return z
         return self._keep_signs(z, rung, np.arange(z.lower.size), *found[name])
 
-    def _exact_by_linear(
-        self, name: str, z: Interval, rung: Array, relaxations: Mapping[str, Relaxation]
-    ) -> Interval:
+    def _exact_by_linear(self, name: str, z: Interval, rung: Array, relaxations: Mapping[str, Relaxation]) -> Interval:
         """Replay a linear bound exactly where rounding alone keeps it from its sign."""
         rows = np.flatnonzero(self._near(z) & (rung == 0))
         cost = exact_cost(self.network, name) * max(1, len(rows))

@@ -1,4 +1,4 @@
-"""Which coordinates are constant on the domain, by structure: zero rows, fixed inputs, inactive units, and what follows.
+"""Which coordinates are constant on the domain, by structure: zero rows, fixed inputs, inactive units, what follows.
 
 A coordinate is constant when everything that it reads with a non-zero weight is. Its value is kept exactly wherever the
 operations on the way are exact in dyadic arithmetic; otherwise (division, batch normalisation, sigmoids) only the fact

@@ -14,7 +14,7 @@ import numpy as np
 
 from reluce.bounds._interval import Interval
 from reluce.bounds._linear import Relaxation
-from reluce.network import Add, Affine, Array, Constant, Dense, Dyadic, Network, Node, Op, Relu, Select
+from reluce.network import Add, Affine, Array, Constant, Dense, Dyadic, Network, Node, Op, Relu, Select, scatter
 from reluce.network import concatenate as join
 
 ExactInterval = tuple[Dyadic, Dyadic]
@@ -31,7 +31,9 @@ def exact_cost(network: Network, tensor: str) -> int:
     return total
 
 
-def exact_intervals(network: Network, ends: Mapping[str, ExactInterval], tensor: str) -> dict[str, ExactInterval] | None:
+def exact_intervals(
+    network: Network, ends: Mapping[str, ExactInterval], tensor: str
+) -> dict[str, ExactInterval] | None:
     """Exact interval bounds of a tensor and all its ancestors, or None where an operation is not dyadic.
 
     Parameters
@@ -215,8 +217,7 @@ def _(
 ) -> _Terms:
     rows = A.shape[0]
     sizes = [intervals[name].lower.size for name in node.inputs]
-    gathered = np.zeros((rows, sum(sizes)), dtype=object)
-    np.add.at(gathered, (slice(None), op.indices), A.mantissa.reshape(rows, -1))
+    gathered = scatter(A.mantissa.reshape(rows, -1), op.indices, sum(sizes))
     parts = []
     start = 0
     for name, size in zip(node.inputs, sizes, strict=True):

@@ -16,7 +16,20 @@ import numpy as np
 
 from reluce.bounds._forms import affine_form, dense_form
 from reluce.bounds._interval import Interval
-from reluce.network import Activation, Add, Affine, Array, BatchNorm, Constant, Dense, Network, Op, Relu, Select, Softmax
+from reluce.network import (
+    Activation,
+    Add,
+    Affine,
+    Array,
+    BatchNorm,
+    Constant,
+    Dense,
+    Network,
+    Op,
+    Relu,
+    Select,
+    Softmax,
+)
 from reluce.rounding import SMALLEST, UNIT_ROUNDOFF, mask_product
 
 LIPSCHITZ = {"Sigmoid": 0.25, "Tanh": 1.0, "LeakyRelu": 1.0, "Clip": 1.0, "Softplus": 1.0}
@@ -35,9 +48,7 @@ def lipschitz(op: Activation) -> float:
     return LIPSCHITZ.get(op.function, np.inf)
 
 
-def float_error(
-    network: Network, intervals: Mapping[str, Interval], dtype: np.dtype[np.generic]
-) -> dict[str, Array]:
+def float_error(network: Network, intervals: Mapping[str, Interval], dtype: np.dtype[np.generic]) -> dict[str, Array]:
     """Bound the error of evaluating a network in a float format anywhere in the domain.
 
     Parameters
@@ -87,16 +98,14 @@ def _(op: Dense, errors: list[Array], sizes: list[Array], output: Interval, u: f
     form = dense_form(op)
     weight = np.abs(form.weight)
     terms = weight.shape[1] + 4  # the sum, the bias, and the products with alpha and beta
-    size = (sizes[0] + errors[0]) @ weight.T + np.abs(form.bias)
+    size: Array = (sizes[0] + errors[0]) @ weight.T + np.abs(form.bias)
     carried: Array = errors[0] @ weight.T * (1 + 2.0**-40)
-    return carried + 2 * terms * u * size + terms * eta
+    return np.asarray(carried + 2 * terms * u * size + terms * eta)
 
 
 @_error.register(Affine)
 @_error.register(BatchNorm)
-def _(
-    op: Affine | BatchNorm, errors: list[Array], sizes: list[Array], output: Interval, u: float, eta: float
-) -> Array:
+def _(op: Affine | BatchNorm, errors: list[Array], sizes: list[Array], output: Interval, u: float, eta: float) -> Array:
     form = affine_form(op, output.lower.shape)
     size = mask_product(np.abs(form.scale), sizes[0] + errors[0]) + np.abs(form.shift)
     if isinstance(op, BatchNorm):  # (x - mean) / deviation * scale + shift: the mean's term cancels, its error does not

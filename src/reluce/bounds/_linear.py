@@ -9,8 +9,8 @@ topological order, each tensor by its definition until only tensors with known i
 * box, opaque or activation outputs:  c += max(A lo, A hi)
 
 Any slopes give a valid bound, so the slopes are all that a certificate has to carry; they are multiples of 1/4096, so
-that exact replay stays cheap. The computed coefficients differ from the exact ones by a rounding error E; since |T| <= H
-is known, the functional moves by at most |E| H, which goes into ``slack`` (SOUNDNESS 2.1).
+that exact replay stays cheap. The computed coefficients differ from the exact ones by a rounding error E; as |T| <= H is
+known, the functional moves by at most |E| H, which goes into ``slack`` (SOUNDNESS 2.1).
 
 Source: Zhang et al., "Efficient neural network robustness certification with general activation functions", NeurIPS
 2018; Singh et al., "An abstract domain for certifying neural networks", POPL 2019.
@@ -26,7 +26,7 @@ import numpy as np
 
 from reluce.bounds._forms import affine_form, dense_form
 from reluce.bounds._interval import Interval
-from reluce.network import Add, Affine, Array, BatchNorm, Constant, Dense, Network, Node, Op, Relu, Select
+from reluce.network import Add, Affine, Array, BatchNorm, Constant, Dense, Network, Node, Op, Relu, Select, scatter
 from reluce.rounding import dot_error, mask_product, up
 
 SLOPES = 4096
@@ -139,7 +139,7 @@ def linear_upper_bound(
 def _substitute(
     op: Op, node: Node, state: _State, intervals: Mapping[str, Interval], relaxations: Mapping[str, Relaxation]
 ) -> None:
-    """Replace ``node``'s output in the functional by its definition; by default it stays and is bounded by its interval."""
+    """Replace ``node``'s output in the functional by its definition; by default it stays, bounded by its interval."""
 
 
 @_substitute.register
@@ -214,7 +214,7 @@ def _(
 ) -> None:
     A = state.coefficients.pop(node.output).reshape(len(state.constant), -1)
     sizes = [intervals[name].lower.size for name in node.inputs]
-    gathered = _scatter(A, op.indices, sum(sizes))
+    gathered = scatter(A, op.indices, sum(sizes))
     repeats = np.bincount(op.indices, minlength=sum(sizes))
     start = 0
     for name, size in zip(node.inputs, sizes, strict=True):
@@ -222,23 +222,13 @@ def _(
         doubled = repeats[start : start + size] > 1
         if doubled.any():  # coefficients of a coordinate that was copied were added up
             most = int(repeats.max())
-            bound = _scatter(np.abs(A), op.indices, sum(sizes))
+            bound = scatter(np.abs(A), op.indices, sum(sizes))
             reach = np.where(doubled, x.magnitude.ravel(), 0.0)
             state.slack += _inner(dot_error(most, reach), bound[:, start : start + size])
         shaped = part.reshape(len(A), *x.lower.shape)
         _charge_sum(name, shaped, state, intervals)
         state.add(name, shaped)
         start += size
-
-
-def _scatter(rows: Array, indices: Array, size: int) -> Array:
-    """The transpose of ``x[:, indices]``: coefficients of a coordinate that is read twice add up."""
-    result = np.zeros((len(rows), size))
-    if len(np.unique(indices)) == len(indices):
-        result[:, indices] = rows
-    else:
-        np.add.at(result, (slice(None), indices), rows)
-    return result
 
 
 @_substitute.register

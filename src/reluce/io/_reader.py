@@ -132,7 +132,7 @@ class Reader:
         self._made(index, node, made)
 
     def _unfold(self, name: str) -> None:
-        """Turn a constant into a node, so that an operation on constants alone (which rounds) is modelled, not folded."""
+        """Turn a constant into a node, so that an operation on constants alone, which rounds, is modelled."""
         scope, value = self.scope, self.scope.values[name]
         array = scope.constant(name)
         repeats = len(value.constant or ()) > 1

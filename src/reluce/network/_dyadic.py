@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -60,8 +61,8 @@ class Dyadic:
         product = np.asarray(np.matmul(self.mantissa, other.mantissa), dtype=object)
         return Dyadic(product, self.exponent + other.exponent)
 
-    def __getitem__(self, index: object) -> Dyadic:
-        return Dyadic(np.asarray(self.mantissa[index], dtype=object), self.exponent)  # type: ignore[index]
+    def __getitem__(self, index: Any) -> Dyadic:
+        return Dyadic(np.asarray(self.mantissa[index], dtype=object), self.exponent)
 
     @property
     def transposed(self) -> Dyadic:
@@ -109,9 +110,7 @@ class Dyadic:
                 return True
             trailing = (mantissa & -mantissa).bit_length() - 1
             length = abs(mantissa).bit_length()
-            return (
-                length - trailing <= digits and length + self.exponent <= top and trailing + self.exponent >= bottom
-            )
+            return length - trailing <= digits and length + self.exponent <= top and trailing + self.exponent >= bottom
 
         return np.array([fits(int(m)) for m in self.mantissa.ravel()], dtype=bool).reshape(self.shape)
 

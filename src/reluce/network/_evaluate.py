@@ -66,7 +66,7 @@ def apply(op: Op, inputs: list[Array]) -> Array:
 @apply.register
 def _(op: Dense, inputs: list[Array]) -> Array:
     (x,) = inputs
-    product = x @ op.weight.astype(x.dtype).T
+    product: Array = x @ op.weight.astype(x.dtype).T
     if op.alpha != 1.0:
         product *= op.alpha
     if op.bias is not None:
@@ -87,7 +87,8 @@ def _(op: Affine, inputs: list[Array]) -> Array:
 def _(op: BatchNorm, inputs: list[Array]) -> Array:
     (x,) = inputs
     deviation = np.sqrt(op.variance.astype(np.float64) + op.epsilon).astype(x.dtype)
-    return (x - op.mean.astype(x.dtype)) / deviation * op.scale.astype(x.dtype) + op.shift.astype(x.dtype)
+    centred = (x - op.mean.astype(x.dtype)) / deviation
+    return np.asarray(centred * op.scale.astype(x.dtype) + op.shift.astype(x.dtype))
 
 
 @apply.register
@@ -124,6 +125,16 @@ def _(op: Constant, inputs: list[Array]) -> Array:
     samples = len(inputs[0]) if inputs else 1
     value = op.value.astype(inputs[0].dtype if inputs else np.float64)  # the arithmetic is that of the points
     return np.broadcast_to(value, (samples, *op.value.shape))
+
+
+def scatter(rows: Array, indices: Array, size: int) -> Array:
+    """The transpose of ``x[:, indices]`` for ``x`` of ``size`` columns: entries of a column read twice add up."""
+    result = np.zeros((len(rows), size), dtype=rows.dtype)
+    if len(np.unique(indices)) == len(indices):
+        result[:, indices] = rows
+    else:
+        np.add.at(result.T, indices, rows.T)
+    return result
 
 
 def activation(op: Activation, x: Array) -> Array:

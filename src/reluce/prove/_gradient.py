@@ -12,7 +12,21 @@ from functools import singledispatch
 import numpy as np
 
 from reluce.bounds import affine_form
-from reluce.network import Activation, Add, Affine, Array, BatchNorm, Constant, Dense, Network, Op, Relu, Select, Softmax
+from reluce.network import (
+    Activation,
+    Add,
+    Affine,
+    Array,
+    BatchNorm,
+    Constant,
+    Dense,
+    Network,
+    Op,
+    Relu,
+    Select,
+    Softmax,
+    scatter,
+)
 
 
 def gradient(network: Network, values: Mapping[str, Array], tensor: str, covectors: Array) -> dict[str, Array]:
@@ -64,8 +78,12 @@ def _(op: Relu, A: Array, inputs: list[Array], output: Array) -> list[Array]:
 
 @_pull_back.register
 def _(op: Activation, A: Array, inputs: list[Array], output: Array) -> list[Array]:
-    slopes = {"Sigmoid": lambda: output * (1 - output), "Tanh": lambda: 1 - output**2}
-    return [A * slopes.get(op.function, lambda: np.ones_like(output))()]
+    match op.function:
+        case "Sigmoid":
+            return [A * output * (1 - output)]
+        case "Tanh":
+            return [A * (1 - output**2)]
+    return [A]
 
 
 @_pull_back.register
@@ -81,10 +99,8 @@ def _(op: Add, A: Array, inputs: list[Array], output: Array) -> list[Array]:
 
 @_pull_back.register
 def _(op: Select, A: Array, inputs: list[Array], output: Array) -> list[Array]:
-    rows = len(A)
     sizes = [x[0].size for x in inputs]
-    gathered = np.zeros((rows, sum(sizes)), dtype=A.dtype)
-    np.add.at(gathered, (slice(None), op.indices), A.reshape(rows, -1))
+    gathered = scatter(A.reshape(len(A), -1), op.indices, sum(sizes))
     parts = np.split(gathered, np.cumsum(sizes)[:-1], axis=1)
     return [part.reshape(x.shape) for part, x in zip(parts, inputs, strict=True)]
 

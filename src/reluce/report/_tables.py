@@ -82,9 +82,7 @@ def _promise(report: Report) -> str:
     where = f"for every input of the domain{' (an assumption)' if report.assumption else ''}, over the reals"
     if guarantee.level == "exact":
         return f"Guarantee: exact. The outputs are equal {where}."
-    return (
-        f"Guarantee: within={guarantee.budget:g}. No output differs by more than {guarantee.epsilon:.3g} {where}."
-    )
+    return f"Guarantee: within={guarantee.budget:g}. No output differs by more than {guarantee.epsilon:.3g} {where}."
 
 
 def _check(report: Report) -> str:

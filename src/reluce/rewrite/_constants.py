@@ -29,7 +29,7 @@ ROUNDOFF = {**UNIT_ROUNDOFF, np.dtype(np.float16): 2.0**-11}
 
 
 def remove_exactly(original: Original, state: Rewritten) -> Rewritten:
-    """Take out everything whose removal changes no output at all: inactive, unread, and exactly absorbable constants."""
+    """Take out whatever changes no output at all: inactive, unread, and exactly absorbable constants."""
     refused: dict[str, Array] = {}
     while True:
         constants = _exact_values(original, state, refused)
@@ -42,7 +42,7 @@ def remove_exactly(original: Original, state: Rewritten) -> Rewritten:
 
 
 def _materialised(original: Original, state: Rewritten) -> Rewritten:
-    """Write tensors that are constant as a whole, and have readers that need them, as constants: all before them goes."""
+    """Write tensors that are constant as a whole, and whose readers need them, as constants: all before them goes."""
     nodes = []
     for node in state.network.nodes:
         value = None if isinstance(node.op, Constant | Opaque) else _whole_value(original, state, node.output)
@@ -121,7 +121,7 @@ def _greedy_exact(op: Dense, columns: Array, known: Values) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """One unit that could be replaced by a constant: its ReLU, its coordinates there and what that costs each output."""
+    """One unit that could be replaced by a constant: its ReLU, its coordinates and what that costs each output."""
 
     layer: str
     coordinates: Array
@@ -172,7 +172,9 @@ def _candidates(original: Original, state: Rewritten) -> list[_Candidate]:
         shape = state.network.shape(relu.output)
         half = 0.5 * (box.upper - box.lower).ravel()[kept]
         with np.errstate(invalid="ignore"):
-            cost = np.where(half == 0, 0.0, factors[relu.output] * half).reshape(len(factors[relu.output]), -1, shape[-1])
+            cost = np.where(half == 0, 0.0, factors[relu.output] * half).reshape(
+                len(factors[relu.output]), -1, shape[-1]
+            )
         total = cost.sum(axis=1)
         for column in np.flatnonzero(np.isfinite(total).all(axis=0)):
             coordinates = kept.reshape(-1, shape[-1])[:, column]
@@ -180,9 +182,7 @@ def _candidates(original: Original, state: Rewritten) -> list[_Candidate]:
     return sorted(found, key=lambda candidate: float(candidate.cost.max(initial=0.0)))
 
 
-def _affordable(
-    original: Original, state: Rewritten, candidates: list[_Candidate], room: float
-) -> list[_Candidate]:
+def _affordable(original: Original, state: Rewritten, candidates: list[_Candidate], room: float) -> list[_Candidate]:
     """The cheapest candidates whose costs, with the rounding of the biases that they touch, fit together."""
     rounding = _rounding_costs(state)
     if not candidates:
@@ -208,7 +208,9 @@ def _rounding_costs(state: Rewritten) -> dict[str, Array]:
         for node in state.network.consumers[relu.output]:
             if isinstance(node.op, Dense):
                 bias = np.ones(len(node.op.weight)) if node.op.bias is None else np.abs(node.op.bias.astype(np.float64))
-                half_ulp = ROUNDOFF.get(node.op.weight.dtype, 2.0**-24) * (bias + np.abs(node.op.weight).max(initial=0.0))
+                half_ulp = ROUNDOFF.get(node.op.weight.dtype, 2.0**-24) * (
+                    bias + np.abs(node.op.weight).max(initial=0.0)
+                )
                 factor = factors[node.output].reshape(len(factors[node.output]), -1, len(bias)).sum(axis=1)
                 costs[relu.name] = costs.get(relu.name, 0.0) + factor @ half_ulp
     return costs

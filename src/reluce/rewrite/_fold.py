@@ -92,4 +92,3 @@ def _folded(state: Rewritten, pattern: Sandwich) -> Rewritten:
     tensors = {name: tensor for name, tensor in network.tensors.items() if name not in lost}
     kept = {name: coordinates for name, coordinates in state.kept.items() if name not in lost}
     return Rewritten(replace(network, nodes=nodes, tensors=tensors), kept)
-

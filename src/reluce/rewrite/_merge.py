@@ -6,8 +6,8 @@ On the domain an active unit is its own pre-activation. If w_j = sum_k a_k w_k o
 
 so every reader takes  W'_k = W_k + a_k W_j  and  b' = b + W_j (b_j - sum_k a_k b_k),  and unit j goes. The basis comes
 from QR with column pivoting on the rows, scaled by how far each input ranges over the domain: coordinates that are
-fixed drop out, and |a| stays small. Within a budget, rows may be dependent up to a residual p_j, which moves the outputs
-by at most G_j |p_j| rho (G: ``_sensitivity``, rho: half ranges). The rank is taken on the layer as it is now, after the
+fixed drop out, and |a| stays small. Within a budget, rows may be dependent up to a residual p_j, moving the outputs by
+at most G_j |p_j| rho (G: ``_sensitivity``, rho: half ranges). The rank is taken on the layer as it is now, after the
 layer in front has shrunk. Sources: LEO 1.3 B; Serra et al. 2021 Prop. 3; METHODS 1.4 remarks (1) to (3), 4.3.
 """
 
@@ -183,9 +183,7 @@ def _moved(node: Node, basis: Array, dependent: Array, factors: Array, shift: Ar
     weight[:, dependent] = 0.0
     changed = np.array(op.weight)
     with np.errstate(over="ignore"):
-        changed[:, basis] = np.where(
-            (outgoing @ factors.T) == 0, op.weight[:, basis], weight[:, basis].astype(dtype)
-        )
+        changed[:, basis] = np.where((outgoing @ factors.T) == 0, op.weight[:, basis], weight[:, basis].astype(dtype))
     changed[:, dependent] = 0
     bias = np.zeros(len(weight)) if op.bias is None else op.beta * op.bias.astype(np.float64)
     lift = op.alpha * (outgoing @ shift)

@@ -10,8 +10,8 @@ z = W h + b gives d' = |W'| d + max |residual| with
     residual = (W' scattered to kept - W) h + (b' - b),
 
 bounded over the original's proven box of h, or, where stably active units carry it, over the box one layer further down
-after the exact substitution h = z = W_prev h_prev + b_prev. A layer that is gone (folded) is substituted likewise. Where
-nothing changed the residual is 0 without arithmetic; with ``exact=True`` all other rows are settled in dyadic integers,
+after the exact substitution h = z = W_prev h_prev + b_prev. A layer that is gone (folded) is substituted likewise.
+Where nothing changed the residual is 0 without arithmetic; with ``exact=True`` all other rows are settled in dyadic integers,
 and d is either exactly 0 or infinite. Source: SOUNDNESS, "The relation".
 """
 
@@ -124,7 +124,11 @@ def _dense(
         residual = _bounded_residual(
             original, state, before, rows, source, (weight, bias, weight_error, bias_error), node.op is before.op
         )
-    return np.asarray(up(carried * (1 + 2.0**-40) + residual)).ravel() if _any(carried, residual) else np.zeros(carried.size)
+    return (
+        np.asarray(up(carried * (1 + 2.0**-40) + residual)).ravel()
+        if _any(carried, residual)
+        else np.zeros(carried.size)
+    )
 
 
 def _any(*arrays: Array) -> bool:
@@ -160,7 +164,7 @@ def _columns(state: Rewritten, original: Network, name: str) -> Array:
     return np.asarray(state.kept[name].reshape(-1, width)[0] % original.shape(name)[-1])
 
 
-# -- rigorous float64 ---------------------------------------------------------------------------------------------------
+# -- rigorous float64 ----------------------------------------------------------------------------------------------
 
 
 def _bounded_residual(
@@ -211,7 +215,9 @@ def _plus(original: Original, state: Rewritten, residual: _Residual, weight: Arr
     total[:, columns] += weight
     rounding = np.zeros_like(old)
     changed = total[:, columns] != 0
-    rounding[:, columns] = np.where(changed, product_error(np.abs(old[:, columns]) + np.abs(weight)), 0.0) + weight_error
+    rounding[:, columns] = (
+        np.where(changed, product_error(np.abs(old[:, columns]) + np.abs(weight)), 0.0) + weight_error
+    )
     if not rounding.any():
         return replace(residual, coefficients=total)
     slack = residual.slack + _reach(original, residual.tensor, rounding)
@@ -225,8 +231,9 @@ def _reach(original: Original, tensor: str, radius: Array) -> Array:
 
 
 def _substituted(original: Original, residual: _Residual) -> tuple[_Residual, _Residual] | None:
-    """Split a residual over a ReLU's output in two: what its stably active and constant units carry, moved to the layer
-    below by h = z = W h_prev + b, and what the other units carry. None where there is nothing to move.
+    """Split a residual over a ReLU's output in two; None where there is nothing to split.
+
+    First what stably active and constant units carry, moved to the layer below by h = z = W h_prev + b; then the rest.
     """
     relu = original.network.producer.get(residual.tensor)
     if relu is None or not isinstance(relu.op, Relu):
@@ -300,7 +307,7 @@ def _largest(original: Original, parts: list[_Residual]) -> Array:
     return np.asarray(up(up(np.abs(middle) + radius) + rounding))
 
 
-# -- exact --------------------------------------------------------------------------------------------------------------
+# -- exact ---------------------------------------------------------------------------------------------------------
 
 
 def _exact_residual(
@@ -399,13 +406,11 @@ def _exact_through(original: Original, name: str, C: Dyadic, c: Dyadic) -> tuple
     return below.inputs[0], C[:, used] @ weight[used], c + C[:, used] @ bias[used]
 
 
-# -- everything but dense layers ----------------------------------------------------------------------------------------
+# -- everything but dense layers -----------------------------------------------------------------------------------
 
 
 @singledispatch
-def _carried(
-    op: Op, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]
-) -> Array:
+def _carried(op: Op, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
     """Deviation of an operation's output from those of its inputs; infinite where nothing is known of the operation."""
     size = _count(state.network, node.outputs[0])
     clean = all(not (part > 0).any() for part in parts) and node.op is before.op
@@ -465,7 +470,9 @@ def _(op: Select, node: Node, before: Node, original: Original, state: Rewritten
 def _(op: Constant, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
     kept = state.kept[node.output]
     known = original.bounds.constants[node.output]
-    same = known.exact.ravel()[kept] & ((known.value.reshape((-1,))[kept] - Dyadic.of(op.value).reshape((-1,))).sign() == 0)
+    same = known.exact.ravel()[kept] & (
+        (known.value.reshape((-1,))[kept] - Dyadic.of(op.value).reshape((-1,))).sign() == 0
+    )
     box = original.bounds.intervals[node.output]
     value = op.value.astype(np.float64).ravel()
     worst = np.maximum(np.abs(value - box.lower.ravel()[kept]), np.abs(box.upper.ravel()[kept] - value))

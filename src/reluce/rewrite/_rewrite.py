@@ -17,7 +17,7 @@ from reluce.rewrite._constants import remove_exactly, remove_within
 from reluce.rewrite._fold import fold_layer
 from reluce.rewrite._merge import merge_layer
 from reluce.rewrite._relation import epsilons
-from reluce.rewrite._state import Original, Rewritten, describe, sandwich
+from reluce.rewrite._state import Original, Rewritten, Sandwich, describe, sandwich
 
 ROUNDS = 20
 """More rounds than layers that can fold one after the other are never needed in practice."""
@@ -36,9 +36,7 @@ class Rewriting:
     refusals: tuple[Refusal, ...] = field(default=())
 
 
-def rewrite(
-    original: Original, budget: float | None = None, stop: Callable[[], bool] = lambda: False
-) -> Rewriting:
+def rewrite(original: Original, budget: float | None = None, stop: Callable[[], bool] = lambda: False) -> Rewriting:
     """Make a network smaller without changing what it computes on the domain.
 
     Parameters
@@ -125,7 +123,7 @@ class _Work:
                 state = merge_layer(self.original, state, pattern, room, self._accept)
         return state
 
-    def _pattern(self, state: Rewritten, name: str):  # type: ignore[no-untyped-def]
+    def _pattern(self, state: Rewritten, name: str) -> Sandwich | str:
         current = next((node for node in state.network.relus if node.name == name), None)
         return "the layer is gone" if current is None else sandwich(self.original, state, current)
 
@@ -142,7 +140,9 @@ def _kept_though_stable(
         removable = int(np.isin(facts.verdict[left], [Verdict.CONSTANT, Verdict.INACTIVE]).sum())
         active = int((facts.verdict[left] == Verdict.ACTIVE).sum())
         if removable:
-            found.append(Refusal(relu.output, f"remove {removable} inactive or constant units", _reader(state, relu.output, how)))
+            found.append(
+                Refusal(relu.output, f"remove {removable} inactive or constant units", _reader(state, relu.output, how))
+            )
         if active:
             pattern = sandwich(original, state, relu)
             why = pattern if isinstance(pattern, str) else f"not dependent on the other active units {how}"

@@ -13,7 +13,22 @@ from functools import singledispatch
 import numpy as np
 
 from reluce.bounds import affine_form, dense_form, lipschitz
-from reluce.network import Activation, Add, Affine, Array, BatchNorm, Constant, Dense, Network, Node, Op, Relu, Select, Softmax
+from reluce.network import (
+    Activation,
+    Add,
+    Affine,
+    Array,
+    BatchNorm,
+    Constant,
+    Dense,
+    Network,
+    Node,
+    Op,
+    Relu,
+    Select,
+    Softmax,
+    scatter,
+)
 
 MOST_ROWS = 512
 """Above this many output coordinates one row that bounds their sum stands for all."""
@@ -89,13 +104,9 @@ def _(op: Add, node: Node, network: Network, found: dict[str, Array]) -> list[Ar
 def _(op: Select, node: Node, network: Network, found: dict[str, Array]) -> list[Array]:
     G = found[node.output]
     sizes = [network.tensors[name].size for name in node.inputs]
-    gathered = np.zeros((len(G), sum(sizes)))
-    np.add.at(gathered, (slice(None), op.indices), G)
-    return np.split(gathered, np.cumsum(sizes)[:-1], axis=1)
+    return np.split(scatter(G, op.indices, sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
 
 
 @_pull.register
 def _(op: Constant, node: Node, network: Network, found: dict[str, Array]) -> list[Array]:
     return [np.zeros_like(found[name]) for name in node.inputs]
-
-

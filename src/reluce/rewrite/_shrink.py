@@ -9,7 +9,7 @@ A coordinate j of a tensor T may go when every consumer can do without it:
 
 The largest set that satisfies all of this is a greatest fixed point, found by starting from everything and taking out
 what breaks a rule. On tensors of rank > 1 whole slices of the last axis go, or nothing. Deleting a coordinate whose
-value is 0, or whose column is 0, is exact and leaves every other weight as it was. Sources: LEO 1.3 A, METHODS 4.1, 4.2.
+value is 0, or whose column is 0, is exact; all other weights stay as they are. Sources: LEO 1.3 A; METHODS 4.1, 4.2.
 """
 
 from __future__ import annotations
@@ -175,10 +175,8 @@ class _Shrinking:
             return tensor
         return replace(tensor, shape=(*tensor.shape[:-1], int(self.columns(name).sum())))
 
-    def sliced(self, values: Array | None, name: str) -> Array | None:
+    def sliced(self, values: Array, name: str) -> Array:
         """A full-shape parameter of an elementwise operation, without the coordinates that go."""
-        if values is None:
-            return None
         shape = self.network.shape(name)
         return readonly(np.broadcast_to(values, shape)[..., self.columns(name)])
 
@@ -203,7 +201,9 @@ def _(op: Dense, node: Node, work: _Shrinking) -> Node:
     value = np.zeros(int(rows.sum()), dtype=op.weight.dtype)
     if bias is not None:
         value = bias if smaller.beta == 1.0 else (smaller.beta * bias.astype(np.float64)).astype(bias.dtype)
-    return constant_node(work.network, node, np.broadcast_to(value, (*work.network.shape(node.output)[:-1], len(value))))
+    return constant_node(
+        work.network, node, np.broadcast_to(value, (*work.network.shape(node.output)[:-1], len(value)))
+    )
 
 
 def constant_node(network: Network, node: Node, value: Array) -> Node:
@@ -241,7 +241,8 @@ def _(op: Affine, node: Node, work: _Shrinking) -> Node:
     name = node.output
     if work.keep[name].all():
         return node
-    scale, shift = work.sliced(op.scale, name), work.sliced(op.shift, name)
+    scale = None if op.scale is None else work.sliced(op.scale, name)
+    shift = None if op.shift is None else work.sliced(op.shift, name)
     return replace(node, op=Affine(scale, shift, op.divide))
 
 
@@ -251,7 +252,6 @@ def _(op: BatchNorm, node: Node, work: _Shrinking) -> Node:
     if work.keep[name].all():
         return node
     scale, shift, mean, variance = (work.sliced(part, name) for part in (op.scale, op.shift, op.mean, op.variance))
-    assert scale is not None and shift is not None and mean is not None and variance is not None
     return replace(node, op=BatchNorm(scale, shift, mean, variance, op.epsilon))
 
 
