@@ -163,11 +163,7 @@ def test_opaque_models_are_labelled(tmp_path: Path, target: Path, capsys: Captur
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path: Path, target: Path, capsys: Capture) -> None:
-    text = known().SerializeToString().replace(b"h1", b"[b")  # same length, so the bytes stay a model
-    source = tmp_path / "in[red].onnx"
-    source.write_bytes(text)
-    assert reluce_command("inspect", source, "--range", "0,1") == 0
-    model = known()
+    source, model = tmp_path / "in[red].onnx", known()
     for node in model.graph.node:
         for names_of in (node.input, node.output):
             for i, name in enumerate(names_of):

@@ -30,7 +30,7 @@ from reluce.io import load, replace_file
 from reluce.prove import ProverSettings
 from reluce.report import Report, render
 
-EXIT = {
+EXIT: dict[type[ReluceError], int] = {
     CheckFailed: 1,
     UsageError: 2,
     ModelError: 3,
@@ -41,8 +41,8 @@ EXIT = {
 TIME_RAN_OUT, INTERNAL_ERROR = 4, 70
 
 EXIT_CODES = """Exit codes: 0 written (also when nothing could go); 1 the check of the result failed, nothing is left
-behind; 2 usage; 3 the model or the domain cannot be read; 4 the time limit or Ctrl-C came first, what was proved is written;
-5 the output cannot be written; 70 an internal error; 130 interrupted before anything was proved."""
+behind; 2 usage; 3 the model or the domain cannot be read; 4 the time limit or Ctrl-C came first, what was proved is
+written; 5 the output cannot be written; 70 an internal error; 130 interrupted before anything was proved."""
 
 app = typer.Typer(
     name="reluce",
@@ -184,7 +184,7 @@ def _run(arguments: list[str] | None) -> int:
     except ReluceError as error:
         _complain(str(error))
         return next(code for kind, code in EXIT.items() if isinstance(error, kind))
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, click.Abort):
         _complain("interrupted; nothing was written")
         return EXIT[Interrupted]
     except Exception as error:  # a bug of ours: say so, with what is needed to report it

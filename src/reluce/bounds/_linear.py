@@ -9,8 +9,8 @@ topological order, each tensor by its definition until only tensors with known i
 * box, opaque or activation outputs:  c += max(A lo, A hi)
 
 Any slopes give a valid bound, so the slopes are all that a certificate has to carry; they are multiples of 1/4096, so
-that exact replay stays cheap. The computed coefficients differ from the exact ones by a rounding error E; as |T| <= H is
-known, the functional moves by at most |E| H, which goes into ``slack`` (SOUNDNESS 2.1).
+that exact replay stays cheap. The computed coefficients differ from the exact ones by a rounding error E; |T| <= H is
+known, so the functional moves by at most |E| H, which goes into ``slack`` (SOUNDNESS 2.1).
 
 Source: Zhang et al., "Efficient neural network robustness certification with general activation functions", NeurIPS
 2018; Singh et al., "An abstract domain for certifying neural networks", POPL 2019.

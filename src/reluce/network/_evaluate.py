@@ -48,12 +48,16 @@ def evaluate(network: Network, points: Mapping[str, Array], until: str | None = 
     """
     values = dict(points)
     needed = None if until is None else network.ancestors([until])
+    first = next(iter(points.values()))
     for node in network.nodes:
         if isinstance(node.op, Opaque) or any(name not in values for name in node.inputs):
             continue
         if needed is not None and node.output not in needed:
             continue
-        values[node.output] = apply(node.op, [values[name] for name in node.inputs])
+        result = apply(node.op, [values[name] for name in node.inputs])
+        if isinstance(node.op, Constant):  # it reads nothing, so the points tell it how many samples, and their format
+            result = np.broadcast_to(result.astype(first.dtype), (len(first), *result.shape[1:]))
+        values[node.output] = result
     return values
 
 
@@ -122,9 +126,7 @@ def _(op: Select, inputs: list[Array]) -> Array:
 
 @apply.register
 def _(op: Constant, inputs: list[Array]) -> Array:
-    samples = len(inputs[0]) if inputs else 1
-    value = op.value.astype(inputs[0].dtype if inputs else np.float64)  # the arithmetic is that of the points
-    return np.broadcast_to(value, (samples, *op.value.shape))
+    return np.asarray(op.value[None])
 
 
 def scatter(rows: Array, indices: Array, size: int) -> Array:

@@ -11,8 +11,8 @@ z = W h + b gives d' = |W'| d + max |residual| with
 
 bounded over the original's proven box of h, or, where stably active units carry it, over the box one layer further down
 after the exact substitution h = z = W_prev h_prev + b_prev. A layer that is gone (folded) is substituted likewise.
-Where nothing changed the residual is 0 without arithmetic; with ``exact=True`` all other rows are settled in dyadic integers,
-and d is either exactly 0 or infinite. Source: SOUNDNESS, "The relation".
+Where nothing changed the residual is 0 without arithmetic; with ``exact=True`` all other rows are settled in dyadic
+integers, and d is either exactly 0 or infinite. Source: SOUNDNESS, "The relation".
 """
 
 from __future__ import annotations

@@ -1,0 +1,209 @@
+"""What the whole path finds on trained networks, and that it falls into none of the known traps."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_models import run
+
+from reluce import Box, ModelError, Report, Settings, compress
+from reluce.domain import box_from_ranges, make_box
+from reluce.facts import Facts, Verdict
+from reluce.io import load, loads
+from reluce.network import Network, evaluate
+from reluce.prove import prove
+
+pytestmark = pytest.mark.shared
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Units that must at least be found inactive and active in each layer, and that may at most stay undecided."""
+
+    file: str
+    stable: list[tuple[int, int]]
+    undecided: list[int] = field(default_factory=lambda: [0, 0])
+    images: str = "mnist"
+
+
+NETWORKS = [
+    Known("mnist_25x25_l1-0.001_seed0", [(7, 4), (5, 4)]),
+    Known("mnist_50x50_l1-0.001_seed0", [(16, 20), (16, 16)]),
+    Known("mnist_100x100_l1-0.0001_seed0", [(11, 7), (15, 8)]),
+    Known("mnist_100x100_l1-0.0005_seed0", [(34, 43), (32, 34)]),
+    Known("mnist_400x400_l1-0.0001_seed0", [(96, 199), (81, 81)]),
+    Known("mnist_800x800_l1-0.000075_seed0", [(202, 342), (161, 177)]),
+    Known(
+        "mnist_100x100x100x100x100_l1-0.0001_seed0",
+        [(14, 2), (17, 7), (19, 12), (23, 13), (21, 4)],
+        [0, 0, 1, 2, 0],
+    ),
+    Known("cifar10_400x400_l1-0.0001_seed0", [(233, 128), (85, 45)], images="cifar10_jpeg"),
+]
+"""All stable units of every network; a constant unit counts on either side."""
+
+
+def images(shared: Path, name: str) -> Array:
+    if name != "mnist":
+        return np.random.default_rng(0).random((500, 3072), np.float32)
+    with np.load(shared / "data" / "mnist.npz") as data:
+        return (data["test_x"].reshape(-1, 784) / 255).astype(np.float32)
+
+
+def assert_the_verdicts(report: Report, known: Known) -> None:
+    assert len(report.layers) == len(known.stable)
+    for row, (inactive, active), undecided in zip(report.layers, known.stable, known.undecided, strict=True):
+        found = row.constant + row.inactive + row.active
+        assert row.inactive + row.constant >= inactive
+        assert row.active + row.constant >= active
+        assert found >= inactive + active
+        assert row.undecided <= undecided
+        assert found + row.unstable + row.undecided == row.units
+
+
+@pytest.mark.parametrize("known", NETWORKS, ids=lambda known: known.file)
+def test_trained_networks(known: Known, shared: Path, tmp_path: Path) -> None:
+    source = shared / "networks" / "reluce_l1" / f"{known.file}.onnx"
+    x = images(shared, known.images)
+    network = load(source).network
+    (name_of_input,) = network.inputs
+    feeds = {name_of_input: x.reshape(len(x), *network.shape(name_of_input))}
+    (wanted,) = run(source, **feeds)
+    kept = {}
+    for name, settings in (("exact", Settings()), ("within", Settings(budget=1e-5))):
+        target = tmp_path / f"{name}.onnx"
+        report = compress(source, target, "0,1", settings=settings)
+        assert_the_verdicts(report, known)
+        assert report.compressed is not None
+        assert report.guarantee is not None
+        assert report.check is not None
+        assert report.compressed.parameters < report.model.parameters
+        assert report.guarantee.epsilon <= (settings.budget or 0.0)
+        (found,) = run(target, **feeds)
+        assert np.abs(found.astype(np.float64) - wanted).max() <= report.check.allowed
+        kept[name] = [row.kept for row in report.layers]
+        for row in report.layers:
+            assert row.kept is not None
+            assert row.kept <= row.units - row.inactive - row.constant
+            if name == "within":
+                assert row.kept < row.units - row.inactive  # active units were merged
+    assert all(a <= b for a, b in zip(kept["within"], kept["exact"], strict=True))
+
+
+@pytest.mark.parametrize("known", NETWORKS[:1], ids=lambda known: known.file)
+def test_trained_networks_twice(known: Known, shared: Path, tmp_path: Path) -> None:
+    source = shared / "networks" / "reluce_l1" / f"{known.file}.onnx"
+    once, twice = tmp_path / "once.onnx", tmp_path / "twice.onnx"
+    compress(source, once, "0,1")
+    compress(once, twice, "0,1")
+    assert once.read_bytes() == twice.read_bytes()
+
+
+CASES = [
+    "big_M_leak",
+    "corner_equality",
+    "dropped_small_coefficient",
+    "hidden_spike",
+    "inexact_fold",
+    "inside_mip_tolerances",
+    "invalid_big_M_negative_inputs",
+    "near_dependent_rows",
+    "normalisation_ulp",
+    "overflow_cancel",
+    "real_inactive_float_active",
+    "subnormal_weight",
+    "tiny_active_amplified",
+    "zombori_cancellation",
+]
+ALLOWED = {
+    "INACTIVE": {Verdict.CONSTANT, Verdict.INACTIVE, Verdict.UNDECIDED},
+    "ACTIVE": {Verdict.CONSTANT, Verdict.ACTIVE, Verdict.UNDECIDED},
+    "UNSTABLE": {Verdict.UNSTABLE, Verdict.UNDECIDED},
+}
+
+
+def truth(shared: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((shared / "cases" / f"{name}.json").read_text())
+    return found
+
+
+def box_of(network: Network, case: dict[str, Any]) -> Box:
+    lo, hi = ([float.fromhex(value) for value in case[end]] for end in ("lo", "hi"))
+    return make_box(network, {"lo": np.array(lo), "hi": np.array(hi)})
+
+
+def verdict_of(facts: Facts, layer: int, unit: int) -> Verdict:
+    return Verdict(int(list(facts.layers.values())[layer - 1].verdict[unit]))
+
+
+def test_no_case_is_forgotten(shared: Path) -> None:
+    assert {path.stem for path in (shared / "cases").glob("*.json")} == {*CASES, "nan_inf_weights"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_verdict_contradicts_the_truth(name: str, shared: Path) -> None:
+    case, network = truth(shared, name), load(shared / "cases" / f"{name}.onnx").network
+    assert case["truth"]
+    facts = prove(network, box_of(network, case)).facts
+    for unit in case["truth"]:
+        verdict = verdict_of(facts, unit["layer"], unit["unit"])
+        assert verdict in ALLOWED[unit["status"]], (unit, verdict)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_true_witnesses_are_recognised(name: str, shared: Path) -> None:
+    """Given the points at which a unit does both, nothing is left undecided."""
+    case, network = truth(shared, name), load(shared / "cases" / f"{name}.onnx").network
+    points = [unit[side] for unit in case["truth"] for side in ("pos", "neg") if unit[side]]
+    if not points:
+        points = [case["lo"]]
+    data = {network.inputs[0]: np.array([[float.fromhex(value) for value in point] for point in points])}
+    box = box_of(network, case)
+    assert box.contains(data).all()
+    facts = prove(network, box, data).facts
+    for unit in case["truth"]:
+        assert verdict_of(facts, unit["layer"], unit["unit"]) in ALLOWED[unit["status"]]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("budget", [None, 1e-5], ids=["exact", "within"])
+def test_compressed_cases_keep_their_function(name: str, budget: float | None, shared: Path, tmp_path: Path) -> None:
+    case, source = truth(shared, name), shared / "cases" / f"{name}.onnx"
+    before = load(source).network
+    report = compress(source, tmp_path / "out.onnx", box_of(before, case), settings=Settings(budget))
+    after = loads((tmp_path / "out.onnx").read_bytes()).network
+    assert report.guarantee is not None
+    assert report.guarantee.epsilon <= (budget or 0.0)
+    for unit in case["truth"]:
+        for side in ("pos", "neg"):
+            if not unit[side]:
+                continue
+            point = {before.inputs[0]: np.array([[float.fromhex(value) for value in unit[side]]])}
+            old, new = evaluate(before, point)[before.outputs[0]], evaluate(after, point)[after.outputs[0]]
+            gap = report.guarantee.epsilon + 1e-9 * (1 + np.abs(old).max())
+            assert np.abs(old - new).max() <= gap, unit
+
+
+def test_weights_that_are_no_numbers_are_refused(shared: Path, tmp_path: Path) -> None:
+    assert truth(shared, "nan_inf_weights")["reject"] is True
+    with pytest.raises(ModelError, match="weights must be finite"):
+        compress(shared / "cases" / "nan_inf_weights.onnx", tmp_path / "out.onnx", "0,1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_corners_of_equality_go_and_only_they(shared: Path, tmp_path: Path) -> None:
+    report = compress(shared / "cases" / "corner_equality.onnx", tmp_path / "out.onnx", "0,1")
+    assert [(row.units, row.kept) for row in report.layers] == [(5, 1)]
+
+
+def test_a_box_of_decimals_misses_no_ulp(shared: Path) -> None:
+    """The end of the normalised pixel range, spelled in decimals, must not be rounded inward."""
+    network = load(shared / "cases" / "normalisation_ulp.onnx").network
+    case = truth(shared, "normalisation_ulp")
+    low, high = (float.fromhex(case[end][0]) for end in ("lo", "hi"))
+    box = box_from_ranges(network, [f"{low!r},{high!r}"])
+    assert verdict_of(prove(network, box).facts, 1, 0) not in (Verdict.INACTIVE, Verdict.ACTIVE, Verdict.CONSTANT)

@@ -1,0 +1,183 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import all_unstable, known, opaque_between, saved
+
+from reluce import Report, Settings, compress, inspect
+from reluce.facts import Facts, Guarantee, LayerFacts, Refusal, Rung, Verdict
+from reluce.io import Sizes, loads
+from reluce.report import LayerRow, as_text, layer_rows
+from reluce.verify import Check
+
+
+def row(name: str = "relu", kept: int | None = 4, reason: str = "") -> LayerRow:
+    return LayerRow(name, 10, 1, 2, 3, 4, 0, kept, reason)
+
+
+def report() -> Report:
+    return Report(
+        name="net.onnx",
+        domain="range 0,1",
+        assumption=False,
+        model=Sizes(1000, 900, 800, 4096),
+        compressed=Sizes(250, 225, 200, 1024),
+        layers=(row(),),
+        guarantee=Guarantee("within", 1e-5, {"y": np.array([0.0, 2.5e-6])}),
+        check=Check(1030, 1e-7, 2e-7, 1e-3),
+        seconds={"load": 0.1, "refute": 0.2, "bounds": 0.3, "rewrite": 0.4, "verify": 0.5, "total": 1.5},
+        refusals=(Refusal("relu", "merge 2 stably active units", "not dependent"),),
+        notes=("a note",),
+    )
+
+
+def flat(report: Report) -> str:
+    return " ".join(as_text(report).split())
+
+
+def cells(text: str, start: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.strip("│ ").startswith(start))
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_the_tables_show_the_numbers() -> None:
+    text = as_text(report())
+    assert text == str(report())
+    assert cells(text, "relu") == ["relu", "10", "1", "2", "3", "4", "0", "4"]
+    assert cells(text, "parameters") == ["parameters", "1,000", "250", "75.0 %"]
+    assert cells(text, "nonzeros") == ["nonzeros", "900", "225", "75.0 %"]
+    assert cells(text, "macs") == ["macs", "800", "200", "75.0 %"]
+    assert cells(text, "bytes") == ["bytes", "4,096", "1,024", "75.0 %"]
+    assert "Units of net.onnx on range 0,1" in text
+
+
+def test_the_lines_say_what_is_promised_and_what_was_seen() -> None:
+    text = flat(report())
+    assert "Guarantee: within=1e-05. No output differs by more than 2.5e-06 for every input of the domain" in text
+    assert "on 1,030 points: float64 1e-07, onnxruntime 2e-07 (allowed 0.001)." in text
+    assert "why kept: relu: merge 2 stably active units: not dependent" in text
+    assert "note: a note" in text
+    assert "total 1.50" in text
+    assert "Nothing could be removed" not in text
+    assert "time ran out" not in text
+
+
+def test_exact_says_equal() -> None:
+    exact = replace(report(), guarantee=Guarantee("exact", 0.0, {"y": np.zeros(2)}))
+    assert "Guarantee: exact. The outputs are equal for every input of the domain, over the reals." in flat(exact)
+
+
+def test_a_size_that_grew_or_was_nothing() -> None:
+    grown = replace(report(), model=Sizes(0, 0, 0, 100), compressed=Sizes(0, 0, 0, 150))
+    assert cells(as_text(grown), "bytes")[3] == "-50.0 %"
+    assert cells(as_text(grown), "parameters")[3] == "-"
+
+
+def test_an_assumption_is_labelled_everywhere() -> None:
+    assumed = replace(report(), assumption=True)
+    assert flat(assumed).count("assumption") == 2
+    assert assumed.to_json()["domain"] == {"description": "range 0,1", "assumption": True}
+
+
+def test_nothing_gone_says_why() -> None:
+    same = replace(report(), compressed=report().model)
+    assert "Nothing could be removed (6 units are stable, but none could be removed)" in flat(same)
+    unstable = replace(same, layers=(LayerRow("relu", 10, 0, 0, 0, 10, 0, 10),))
+    assert "Nothing could be removed (no unit was proved stable); the output is the input." in flat(unstable)
+
+
+def test_cut_short_says_so() -> None:
+    cut = replace(report(), cut_short=True)
+    assert "time ran out or the run was interrupted" in flat(cut)
+    assert cut.to_json()["cut_short"] is True
+
+
+def test_measured_only_is_labelled() -> None:
+    opaque = replace(report(), check=Check(1024, None, 3e-7, float("inf"), "measured only: not modelled"))
+    assert "onnxruntime 3e-07 (measured only) [measured only: not modelled]." in flat(opaque)
+    assert "float64" not in flat(opaque)
+    data = opaque.to_json()
+    assert data["check"]["allowed"] is None
+    assert data["check"]["measured_only"] is True
+    assert data["max_deviation"] == 3e-7
+
+
+def test_a_check_that_could_not_run_is_not_passed_over() -> None:
+    nothing = replace(report(), check=Check(1024, None, None, float("inf"), "onnxruntime cannot run the original: why"))
+    assert "not run [onnxruntime cannot run the original: why]" in flat(nothing)
+
+
+def test_the_layer_behind_an_unknown_operation_is_explained() -> None:
+    blind = replace(report(), layers=(LayerRow("far", 5, 0, 0, 0, 0, 5, 5, "behind an operation"),))
+    assert "note: far: 5 units undecided: behind an operation" in flat(blind)
+    assert blind.to_json()["layers"][0]["reason"] == "behind an operation"
+    assert "reason" not in report().to_json()["layers"][0]
+
+
+def test_json_is_plain_and_holds_what_was_printed() -> None:
+    data = json.loads(json.dumps(report().to_json(), allow_nan=False))
+    assert data["model"] == {"parameters": 1000, "nonzeros": 900, "macs": 800, "bytes": 4096}
+    assert data["compressed"] == {"parameters": 250, "nonzeros": 225, "macs": 200, "bytes": 1024}
+    assert data["guarantee"] == {
+        "level": "within",
+        "epsilon": 2.5e-6,
+        "budget": 1e-5,
+        "epsilons": {"y": [0.0, 2.5e-6]},
+    }
+    assert data["max_deviation"] == 2e-7
+    assert data["seconds"] == dict(report().seconds)
+    assert data["refusals"] == [{"where": "relu", "what": "merge 2 stably active units", "why": "not dependent"}]
+    names = {"name", "units", "inactive", "active", "constant", "unstable", "undecided", "kept"}
+    assert set(data["layers"][0]) == names
+
+
+def test_infinities_become_nothing_in_json() -> None:
+    endless = replace(report(), guarantee=Guarantee("exact", 0.0, {"y": np.array([np.inf, 0.0])}))
+    data = json.loads(json.dumps(endless.to_json(), allow_nan=False))
+    assert data["guarantee"]["epsilon"] is None
+    assert data["guarantee"]["epsilons"] == {"y": [None, 0.0]}
+
+
+def test_names_are_never_read_as_markup() -> None:
+    tagged = replace(report(), name="[bold]net[/bold].onnx", layers=(row("h[red]"), row("[/relu]")))
+    text = as_text(tagged)
+    for name in ("[bold]net[/bold].onnx", "h[red]", "[/relu]"):
+        assert name in text
+
+
+def test_long_names_are_shown_in_full() -> None:
+    name = "/encoder/block.3/feed_forward/activation/Relu_output_0_after_fusing_everything_there_is"
+    joined = "".join(as_text(replace(report(), layers=(row(name),)), width=80).replace("│", " ").split())
+    assert name in joined
+
+
+def facts() -> Facts:
+    verdicts = [Verdict.CONSTANT, Verdict.INACTIVE, Verdict.ACTIVE, Verdict.UNSTABLE, Verdict.UNDECIDED, Verdict.ACTIVE]
+    nothing = np.full(6, -1)
+    node = loads(known().SerializeToString()).network.relus[0].name
+    zeros = np.zeros(6)
+    rungs = (Rung.NONE,) * 6
+    return Facts({node: LayerFacts("h1", node, np.array(verdicts), rungs, zeros, zeros, nothing, nothing)}, {})
+
+
+def test_rows_count_each_verdict() -> None:
+    network = loads(known().SerializeToString()).network
+    (only,) = layer_rows(network, facts(), None)
+    assert only == LayerRow("h1", 6, 1, 1, 2, 1, 1, None)
+    (kept,) = layer_rows(network, facts(), {network.relus[0].name: np.array([2, 3])})
+    assert kept.kept == 2
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(budget=1e-5), Settings(time_limit=0)])
+def test_real_reports_print_and_become_json(tmp_path: Path, settings: Settings) -> None:
+    for number, model in enumerate((known(), all_unstable(), opaque_between())):
+        source = saved(model, tmp_path / f"{number}.onnx")
+        for done in (
+            compress(source, tmp_path / "out.onnx", "0,1", settings=settings),
+            inspect(source, "0,1", settings=settings),
+        ):
+            json.dumps(done.to_json(), allow_nan=False)
+            assert "h1" in str(done)
+            assert done.cut_short == (settings.time_limit == 0)
