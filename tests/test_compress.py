@@ -16,6 +16,7 @@ from tiny_models import (
     all_unstable,
     build,
     chain,
+    exact_output,
     known,
     opaque_between,
     random_chain,
@@ -23,7 +24,6 @@ from tiny_models import (
     run,
     saved,
     two_inputs,
-    weight,
 )
 
 import reluce
@@ -57,24 +57,6 @@ def grid(dtype: Any = np.float32) -> Array:
     """Points of [0, 1]^2, the corners among them."""
     axis = np.linspace(0, 1, 21)
     return np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2).astype(dtype)
-
-
-def exact_output(model: ModelProto, point: list[Fraction]) -> list[Fraction]:
-    """A chain of Gemm and ReLU in exact arithmetic."""
-    values, nodes = point, list(model.graph.node)
-    for node in nodes:
-        if node.op_type == "Relu":
-            values = [max(value, Fraction(0)) for value in values]
-            continue
-        assert node.op_type == "Gemm"
-        options = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-        W, b = weight(model, node.input[1]), weight(model, node.input[2])
-        W = W if options.get("transB", 0) else W.T
-        values = [
-            sum((Fraction(float(w)) * v for w, v in zip(row, values, strict=True)), Fraction(float(c)))
-            for row, c in zip(W, b, strict=True)
-        ]
-    return values
 
 
 # Exact

@@ -113,7 +113,7 @@ def test_the_layer_behind_an_unknown_operation_is_explained() -> None:
     blind = replace(report(), layers=(LayerRow("far", 5, 0, 0, 0, 0, 5, 5, "behind an operation"),))
     assert "note: far: 5 units undecided: behind an operation" in flat(blind)
     assert blind.to_json()["layers"][0]["reason"] == "behind an operation"
-    assert "reason" not in report().to_json()["layers"][0]
+    assert not report().to_json()["layers"][0].get("reason")
 
 
 def test_json_is_plain_and_holds_what_was_printed() -> None:
@@ -130,7 +130,7 @@ def test_json_is_plain_and_holds_what_was_printed() -> None:
     assert data["seconds"] == dict(report().seconds)
     assert data["refusals"] == [{"where": "relu", "what": "merge 2 stably active units", "why": "not dependent"}]
     names = {"name", "units", "inactive", "active", "constant", "unstable", "undecided", "kept"}
-    assert set(data["layers"][0]) == names
+    assert set(data["layers"][0]) >= names
 
 
 def test_infinities_become_nothing_in_json() -> None:
@@ -149,8 +149,9 @@ def test_names_are_never_read_as_markup() -> None:
 
 def test_long_names_are_shown_in_full() -> None:
     name = "/encoder/block.3/feed_forward/activation/Relu_output_0_after_fusing_everything_there_is"
-    joined = "".join(as_text(replace(report(), layers=(row(name),)), width=80).replace("│", " ").split())
-    assert name in joined
+    lines = as_text(replace(report(), layers=(row(name),), refusals=()), width=80).splitlines()
+    first = "".join(line.strip("│").split("│")[0].strip() for line in lines if line.startswith("│"))
+    assert first.startswith(name)
 
 
 def facts() -> Facts:
@@ -165,7 +166,8 @@ def facts() -> Facts:
 def test_rows_count_each_verdict() -> None:
     network = loads(known().SerializeToString()).network
     (only,) = layer_rows(network, facts(), None)
-    assert only == LayerRow("h1", 6, 1, 1, 2, 1, 1, None)
+    assert (only.name, only.units, only.kept) == ("h1", 6, None)
+    assert (only.constant, only.inactive, only.active, only.unstable, only.undecided) == (1, 1, 2, 1, 1)
     (kept,) = layer_rows(network, facts(), {network.relus[0].name: np.array([2, 3])})
     assert kept.kept == 2
 

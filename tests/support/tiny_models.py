@@ -1,6 +1,7 @@
 """Small ONNX models whose units are known by hand, and a plain way to run any model."""
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,24 @@ def run(model: Path | bytes, **feeds: Array) -> list[Array]:
     data = model if isinstance(model, bytes) else model.read_bytes()
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     return [np.asarray(value) for value in session.run(None, feeds)]
+
+
+def exact_output(model: ModelProto, point: Sequence[Fraction]) -> list[Fraction]:
+    """A chain of Gemm and ReLU in exact arithmetic."""
+    values = list(point)
+    for node in model.graph.node:
+        if node.op_type == "Relu":
+            values = [max(value, Fraction(0)) for value in values]
+            continue
+        assert node.op_type == "Gemm"
+        options = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        W, b = (weight(model, name).astype(np.float64).tolist() for name in node.input[1:])
+        rows = W if options.get("transB", 0) else list(zip(*W, strict=True))
+        values = [
+            sum((Fraction(w) * value for w, value in zip(row, values, strict=True)), Fraction(shift))
+            for row, shift in zip(rows, b, strict=True)
+        ]
+    return values
 
 
 def weight(model: ModelProto, name: str) -> Array:

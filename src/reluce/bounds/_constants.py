@@ -27,8 +27,8 @@ class Constancy:
     @staticmethod
     def nothing(shape: tuple[int, ...]) -> Constancy:
         """No coordinate is known to be constant."""
-        no = np.zeros(shape, dtype=bool)
-        return Constancy(no, no, Dyadic(np.zeros(shape, dtype=object), 0))
+        no = np.broadcast_to(False, shape)
+        return Constancy(no, no, Dyadic(np.broadcast_to(np.array(0, dtype=object), shape), 0))
 
     @staticmethod
     def of(mask: Array, values: Array) -> Constancy:
@@ -37,6 +37,8 @@ class Constancy:
 
     def zeroed(self, mask: Array) -> Constancy:
         """The same, with the coordinates in ``mask`` known to be exactly 0."""
+        if not mask.any():
+            return self
         value = Dyadic(np.where(mask, 0, self.value.mantissa), self.value.exponent)
         return Constancy(self.constant | mask, self.exact | mask, value)
 
@@ -106,12 +108,14 @@ def _(op: Softmax, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy
 @constancy.register
 def _(op: Relu, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy:
     (x,) = inputs
-    return Constancy(x.constant, x.exact, x.value.positive())
+    return Constancy(x.constant, x.exact, x.value.positive()) if x.constant.any() else x
 
 
 @constancy.register
 def _(op: Add, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy:
     first, second = inputs
+    if not (first.constant.any() and second.constant.any()):
+        return Constancy.nothing(shape)
     constant, exact = first.constant & second.constant, first.exact & second.exact
     total = first.value + second.value
     return Constancy(constant, exact, Dyadic(np.where(exact, total.mantissa, 0), total.exponent))
@@ -119,6 +123,8 @@ def _(op: Add, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy:
 
 @constancy.register
 def _(op: Select, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy:
+    if not any(x.constant.any() for x in inputs):
+        return Constancy.nothing(shape)
     constant = np.concatenate([x.constant.ravel() for x in inputs])[op.indices].reshape(shape)
     exact = np.concatenate([x.exact.ravel() for x in inputs])[op.indices].reshape(shape)
     return Constancy(constant, exact, join([x.value for x in inputs])[op.indices].reshape(shape))

@@ -30,7 +30,7 @@ from reluce.network import (
     Select,
     Softmax,
 )
-from reluce.rounding import SMALLEST, UNIT_ROUNDOFF, mask_product
+from reluce.rounding import SMALLEST, UNIT_ROUNDOFF, dot_error, mask_product
 
 LIPSCHITZ = {"Sigmoid": 0.25, "Tanh": 1.0, "LeakyRelu": 1.0, "Clip": 1.0, "Softplus": 1.0}
 """Largest slope of the activations; those with parameters are in ``lipschitz``."""
@@ -99,8 +99,8 @@ def _(op: Dense, errors: list[Array], sizes: list[Array], output: Interval, u: f
     weight = np.abs(form.weight)
     terms = weight.shape[1] + 4  # the sum, the bias, and the products with alpha and beta
     size: Array = (sizes[0] + errors[0]) @ weight.T + np.abs(form.bias)
-    carried: Array = errors[0] @ weight.T * (1 + 2.0**-40)
-    return np.asarray(carried + 2 * terms * u * size + terms * eta)
+    carried = errors[0] @ weight.T
+    return np.asarray(carried + dot_error(terms, carried) + 2 * terms * u * size + terms * eta)
 
 
 @_error.register(Affine)

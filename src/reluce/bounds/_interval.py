@@ -59,7 +59,7 @@ class Interval:
     @staticmethod
     def unknown(shape: tuple[int, ...]) -> Interval:
         """Nothing is known."""
-        return Interval(np.full(shape, -np.inf), np.full(shape, np.inf))
+        return Interval(np.broadcast_to(-np.inf, shape), np.broadcast_to(np.inf, shape))
 
 
 def meet(first: Interval, second: Interval) -> Interval:

@@ -56,9 +56,9 @@ def _materialised(original: Original, state: Rewritten) -> Rewritten:
 def _whole_value(original: Original, state: Rewritten, name: str) -> Array | None:
     """The value of a tensor all of whose remaining coordinates are constant and representable."""
     known, tensor = original.bounds.constants.get(name), state.network.tensors[name]
-    if known is None or name not in state.kept or tensor.dtype.kind != "f" or not tensor.size:
+    if known is None or name not in state.network.tensors or tensor.dtype.kind != "f" or not tensor.size:
         return None
-    kept = state.kept[name]
+    kept = state.coordinates(name)
     value = known.value.reshape((-1,))[kept]
     if not known.exact.ravel()[kept].all() or not value.representable(tensor.dtype).all():
         return None
@@ -67,10 +67,11 @@ def _whole_value(original: Original, state: Rewritten, name: str) -> Array | Non
 
 def _exact_values(original: Original, state: Rewritten, refused: Mapping[str, Array]) -> dict[str, Values]:
     result = {}
-    for name, kept in state.kept.items():
+    for name in dict.fromkeys(node.inputs[0] for node in state.network.nodes if isinstance(node.op, Dense)):
         known = original.bounds.constants.get(name)
         if known is None or not known.exact.any():
             continue
+        kept = state.coordinates(name)
         mask = known.exact.ravel()[kept]
         if name in refused:
             mask = mask & ~refused[name]
@@ -166,9 +167,9 @@ def _candidates(original: Original, state: Rewritten) -> list[_Candidate]:
     found = []
     for relu in state.network.relus:
         box = original.bounds.intervals.get(relu.output)
-        if box is None or relu.output not in state.kept:
+        if box is None or relu.output not in state.network.tensors:
             continue
-        kept = state.kept[relu.output]
+        kept = state.coordinates(relu.output)
         shape = state.network.shape(relu.output)
         half = 0.5 * (box.upper - box.lower).ravel()[kept]
         with np.errstate(invalid="ignore"):
@@ -245,8 +246,8 @@ def _near_values(original: Original, state: Rewritten, units: Units) -> dict[str
             known_zero = mine.exact & (mine.value.sign() == 0)
             mine = Constancy((mine.constant & known_zero) | chosen, mine.exact, mine.value).zeroed(box.upper <= 0)
         known[node.output] = mine
-        if node.output in state.kept and mine.constant.any():
-            result[node.output] = _values(mine, box.middle, state.kept[node.output])
+        if node.output in state.network.tensors and mine.constant.any():
+            result[node.output] = _values(mine, box.middle, state.coordinates(node.output))
     return result
 
 

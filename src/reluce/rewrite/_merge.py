@@ -86,7 +86,7 @@ def _scaled_rows(original: Original, state: Rewritten, pattern: Sandwich) -> tup
     assert isinstance(pattern.before.op, Dense)
     width = pattern.before.op.weight.shape[1]
     box = original.bounds.intervals[name]
-    kept = state.kept[name]
+    kept = state.coordinates(name)
     low = box.lower.ravel()[kept].reshape(-1, width).min(axis=0)
     high = box.upper.ravel()[kept].reshape(-1, width).max(axis=0)
     half = np.where(np.isfinite(high - low), 0.5 * (high - low), 1e300)

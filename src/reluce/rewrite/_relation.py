@@ -111,24 +111,24 @@ def _dense(
     assert isinstance(before.op, Dense)
     network = state.network
     shape = network.shape(node.output)
-    rows = state.kept[node.output].reshape(-1, shape[-1])[0] % original.network.shape(node.output)[-1]
-    weight, bias, weight_error, bias_error = _parameters(node.op, shape)
+    rows = state.coordinates(node.output).reshape(-1, shape[-1])[0] % original.network.shape(node.output)[-1]
     source = node.inputs[0] if isinstance(node.op, Dense) else None
+    parameters = _parameters(node.op, shape)
     carried: Array = np.zeros(shape)
-    if source is not None:
+    if source is not None and found[source].any():
         d = found[source].reshape(*network.shape(source))
-        carried = np.asarray(_nonnegative(d, np.abs(weight) + weight_error))
-    if exact:
-        residual = _exact_residual(original, state, node, before, rows, source)
+        carried = _nonnegative(d, np.abs(parameters.weight) + parameters.weight_radius)
+        carried = carried + dot_error(d.shape[-1] + 1, carried)
+    positions = (*original.network.shape(before.output)[:-1], len(rows))
+    if _plainly_equal(original, state, node, before, rows, source):
+        residual = np.zeros(positions)
+    elif exact:
+        residual = np.broadcast_to(_exact_residual(original, state, node, before, rows, source), positions)
     else:
-        residual = _bounded_residual(
-            original, state, before, rows, source, (weight, bias, weight_error, bias_error), node.op is before.op
-        )
-    return (
-        np.asarray(up(carried * (1 + 2.0**-40) + residual)).ravel()
-        if _any(carried, residual)
-        else np.zeros(carried.size)
-    )
+        residual = _bounded_residual(original, state, before, rows, source, parameters)
+        if original.network.opaque:  # operations without a Lipschitz bound need exactly 0
+            residual = np.minimum(residual, _exact_residual(original, state, node, before, rows, source))
+    return up(carried + residual).ravel() if _any(carried, residual) else np.zeros(carried.size)
 
 
 def _any(*arrays: Array) -> bool:
@@ -144,62 +144,63 @@ def _nonnegative(d: Array, weight: Array) -> Array:
     return np.where(reached > 0, np.inf, result)
 
 
-def _parameters(op: Op, shape: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
-    """float64 weight and bias of a dense layer or constant, with their radii."""
+@dataclass(frozen=True, eq=False)
+class _Parameters:
+    """float64 weight and bias of a dense layer, or of a constant (no columns), with the radii of their rounding."""
+
+    weight: Array
+    bias: Array
+    weight_radius: Array
+    bias_radius: Array
+
+
+def _parameters(op: Op, shape: tuple[int, ...]) -> _Parameters:
     if isinstance(op, Constant):
         value = op.value.astype(np.float64).reshape(-1, shape[-1])
         if len(value) > 1 and not (value == value[0]).all():
             raise ModelError("a constant in place of a dense layer must be the same at every position")
-        return np.zeros((shape[-1], 0)), value[0], np.zeros((shape[-1], 0)), np.zeros(shape[-1])
+        nothing = np.zeros((shape[-1], 0))
+        return _Parameters(nothing, value[0], nothing, np.zeros(shape[-1]))
     assert isinstance(op, Dense)
     form = dense_form(op)
-    weight_error = np.zeros_like(form.weight) if form.weight_radius is None else form.weight_radius
-    bias_error = np.zeros_like(form.bias) if form.bias_radius is None else form.bias_radius
-    return form.weight, form.bias, weight_error, bias_error
+    weight_radius = np.zeros_like(form.weight) if form.weight_radius is None else form.weight_radius
+    bias_radius = np.zeros_like(form.bias) if form.bias_radius is None else form.bias_radius
+    return _Parameters(form.weight, form.bias, weight_radius, bias_radius)
 
 
 def _columns(state: Rewritten, original: Network, name: str) -> Array:
     """Indices along the original's last axis of the coordinates that a tensor still has."""
     width = state.network.shape(name)[-1]
-    return np.asarray(state.kept[name].reshape(-1, width)[0] % original.shape(name)[-1])
+    return np.asarray(state.coordinates(name).reshape(-1, width)[0] % original.shape(name)[-1])
 
 
 # -- rigorous float64 ----------------------------------------------------------------------------------------------
 
 
 def _bounded_residual(
-    original: Original,
-    state: Rewritten,
-    before: Node,
-    rows: Array,
-    source: str | None,
-    parameters: tuple[Array, Array, Array, Array],
-    untouched: bool,
+    original: Original, state: Rewritten, before: Node, rows: Array, source: str | None, parameters: _Parameters
 ) -> Array:
     shape = original.network.shape(before.output)
-    if untouched and source == before.inputs[0]:
-        return np.zeros((*shape[:-1], len(rows)))
-    weight, bias, weight_error, bias_error = parameters
-    residual = _start(original, before, rows, bias, bias_error)
+    residual = _start(original, before, rows, parameters)
     while source is not None and residual.tensor != source:
         pieces = _substituted(original, residual)
         if pieces is None or pieces[1].coefficients.any():
             return np.full((*shape[:-1], len(rows)), np.inf)
         residual = pieces[0]
     if source is not None:
-        residual = _plus(original, state, residual, weight, weight_error)
+        residual = _plus(original, state, residual, parameters)
     worst = _largest(original, [residual])
     pieces = _substituted(original, residual)
     return worst if pieces is None else np.minimum(worst, _largest(original, list(pieces)))
 
 
-def _start(original: Original, before: Node, rows: Array, bias: Array, bias_error: Array) -> _Residual:
+def _start(original: Original, before: Node, rows: Array, parameters: _Parameters) -> _Residual:
     """``b' - b - W h`` for the rows that stay."""
     assert isinstance(before.op, Dense)
     form = dense_form(before.op)
     W, b = form.weight[rows], form.bias[rows]
-    constant = bias - b
-    slack = np.where(constant == 0, 0.0, product_error(np.abs(bias) + np.abs(b))) + bias_error
+    constant = parameters.bias - b
+    slack = np.where(constant == 0, 0.0, product_error(np.abs(parameters.bias) + np.abs(b))) + parameters.bias_radius
     if form.bias_radius is not None:
         slack = slack + form.bias_radius[rows]
     if form.weight_radius is not None:
@@ -207,17 +208,15 @@ def _start(original: Original, before: Node, rows: Array, bias: Array, bias_erro
     return _Residual(before.inputs[0], -W, constant, slack)
 
 
-def _plus(original: Original, state: Rewritten, residual: _Residual, weight: Array, weight_error: Array) -> _Residual:
+def _plus(original: Original, state: Rewritten, residual: _Residual, parameters: _Parameters) -> _Residual:
     """Add ``W' h'`` with h' = h[kept]; what is equal on both sides cancels to exactly 0."""
     columns = _columns(state, original.network, residual.tensor)
-    old = residual.coefficients
+    old, weight = residual.coefficients, parameters.weight
     total = old.copy()
     total[:, columns] += weight
     rounding = np.zeros_like(old)
-    changed = total[:, columns] != 0
-    rounding[:, columns] = (
-        np.where(changed, product_error(np.abs(old[:, columns]) + np.abs(weight)), 0.0) + weight_error
-    )
+    size = product_error(np.abs(old[:, columns]) + np.abs(weight))
+    rounding[:, columns] = np.where(total[:, columns] != 0, size, 0.0) + parameters.weight_radius
     if not rounding.any():
         return replace(residual, coefficients=total)
     slack = residual.slack + _reach(original, residual.tensor, rounding)
@@ -313,13 +312,9 @@ def _largest(original: Original, parts: list[_Residual]) -> Array:
 def _exact_residual(
     original: Original, state: Rewritten, node: Node, before: Node, rows: Array, source: str | None
 ) -> Array:
+    """0 for the rows that are proved equal in dyadic integers, infinity for the others."""
     assert isinstance(before.op, Dense)
-    shape = (*original.network.shape(before.output)[:-1], len(rows))
-    if node.op is before.op and source == before.inputs[0]:
-        return np.zeros(shape)
     name = before.inputs[0]
-    if _plainly_equal(original, state, node, before, rows, source):
-        return np.zeros(shape)
     weight, bias = _exact_parameters(before.op)
     new_weight, new_bias = _exact_parameters(node.op)
     C, c = -weight[rows], new_bias - bias[rows]
@@ -335,16 +330,16 @@ def _exact_residual(
         scattered[:, columns] = new_weight.mantissa
         C = C + Dyadic(scattered, new_weight.exponent)
     elif source is not None:
-        return np.full(shape, np.inf)
+        return np.full(len(rows), np.inf)
     C, c = _absorb_constants(original, name, C, c)
     if (C.sign() != 0).any():
         step = _exact_through(original, name, C, c)
         if step is None:
-            return np.full(shape, np.inf)
+            return np.full(len(rows), np.inf)
         name, C, c = step
         C, c = _absorb_constants(original, name, C, c)
     equal = (C.sign() == 0).all(axis=1) & (c.sign() == 0)
-    return np.broadcast_to(np.where(equal, 0.0, np.inf), shape)
+    return np.where(equal, 0.0, np.inf)
 
 
 def _plainly_equal(
@@ -436,7 +431,7 @@ def _(op: Softmax, node: Node, before: Node, original: Original, state: Rewritte
 
 @_carried.register
 def _(op: Add, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
-    _demand_alignment(node, state, [state.kept[name] for name in node.inputs])
+    _demand_alignment(node, state, [state.coordinates(name) for name in node.inputs])
     total = parts[0] + parts[1]
     return np.where(total > 0, up(total), 0.0)
 
@@ -446,7 +441,7 @@ def _(op: Add, node: Node, before: Node, original: Original, state: Rewritten, p
 def _(
     op: Affine | BatchNorm, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]
 ) -> Array:
-    _demand_alignment(node, state, [state.kept[name] for name in node.inputs])
+    _demand_alignment(node, state, [state.coordinates(name) for name in node.inputs])
     form = affine_form(op, state.network.shape(node.output))
     scale = np.abs(form.scale).ravel() + form.scale_radius.ravel()
     result = mask_product(parts[0], scale)
@@ -460,15 +455,15 @@ def _(op: Select, node: Node, before: Node, original: Original, state: Rewritten
     for name in before.inputs:
         offsets[name] = start
         start += original.network.tensors[name].size
-    sources = np.concatenate([state.kept[name] + offsets[name] for name in node.inputs])[op.indices]
-    if not np.array_equal(sources, before.op.indices[state.kept[node.output]]):
+    sources = np.concatenate([state.coordinates(name) + offsets[name] for name in node.inputs])[op.indices]
+    if not np.array_equal(sources, before.op.indices[state.coordinates(node.output)]):
         raise ModelError(f"rewritten node {node.name!r} selects other coordinates than the original")
     return np.concatenate(parts)[op.indices]
 
 
 @_carried.register
 def _(op: Constant, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
-    kept = state.kept[node.output]
+    kept = state.coordinates(node.output)
     known = original.bounds.constants[node.output]
     same = known.exact.ravel()[kept] & (
         (known.value.reshape((-1,))[kept] - Dyadic.of(op.value).reshape((-1,))).sign() == 0
@@ -481,5 +476,5 @@ def _(op: Constant, node: Node, before: Node, original: Original, state: Rewritt
 
 def _demand_alignment(node: Node, state: Rewritten, kept: list[Array]) -> None:
     for coordinates in kept:
-        if not np.array_equal(coordinates, state.kept[node.output]):
+        if not np.array_equal(coordinates, state.coordinates(node.output)):
             raise ModelError(f"rewritten node {node.name!r} reads other coordinates than it writes")

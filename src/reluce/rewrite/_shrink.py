@@ -32,8 +32,10 @@ from reluce.network import (
     Network,
     Node,
     Op,
+    Opaque,
     Relu,
     Select,
+    Softmax,
     Tensor,
     readonly,
 )
@@ -60,18 +62,35 @@ def droppable(network: Network, constants: Mapping[str, Values]) -> Masks:
     constants
         For each tensor the coordinates that dense consumers may replace by constants.
     """
-    drop = {
-        name: np.full(tensor.size, bool(tensor.shape) and name not in network.inputs and name not in network.outputs)
-        for name, tensor in network.tensors.items()
-    }
+    drop = {name: np.full(tensor.size, True) for name, tensor in network.tensors.items()}
+    for name in _fixed(network):
+        drop[name] = np.broadcast_to(False, network.tensors[name].size)
     while True:
         before = sum(int(mask.sum()) for mask in drop.values())
         for node in reversed(network.nodes):
-            _restrict(node.op, node, network, drop, constants)
-            for name in (*node.inputs, *node.outputs):
-                drop[name] &= _whole_slices(drop[name], network.tensors[name].shape)
+            if any(drop[name].any() for name in (*node.inputs, *node.outputs)):
+                _restrict(node.op, node, network, drop, constants)
+                for name in (*node.inputs, *node.outputs):
+                    drop[name] = drop[name] & _whole_slices(drop[name], network.tensors[name].shape)
         if sum(int(mask.sum()) for mask in drop.values()) == before:
             return drop
+
+
+def _fixed(network: Network) -> set[str]:
+    """Tensors that keep their shape whatever happens, found without looking at coordinates (they may be many)."""
+    fixed = {name for name, tensor in network.tensors.items() if not tensor.shape}
+    fixed.update(network.inputs, network.outputs)
+    for node in network.nodes:
+        if isinstance(node.op, Opaque | Softmax):
+            fixed.update(node.inputs, node.outputs)
+    elementwise = [node for node in network.nodes if isinstance(node.op, Relu | Activation | Affine | BatchNorm | Add)]
+    before = -1
+    while len(fixed) != before:
+        before = len(fixed)
+        for node in elementwise:
+            if fixed.intersection((*node.inputs, *node.outputs)):
+                fixed.update(node.inputs, node.outputs)
+    return fixed
 
 
 def _whole_slices(mask: Array, shape: tuple[int, ...] | None) -> Array:
@@ -98,7 +117,7 @@ def _(op: Dense, node: Node, network: Network, drop: Masks, constants: Mapping[s
     known = constants.get(name)
     if known is not None:
         able = able | _same_everywhere(known, width)
-    drop[name] &= able
+    drop[name] = drop[name] & able
 
 
 def _same_everywhere(known: Values, width: int) -> Array:
@@ -127,7 +146,9 @@ def _(op: Select, node: Node, network: Network, drop: Masks, constants: Mapping[
     for name in node.inputs:
         size = drop[name].size
         mine = needed[(needed >= start) & (needed < start + size)] - start
-        drop[name][mine] = False
+        if drop[name].any():
+            drop[name] = drop[name].copy()
+            drop[name][mine] = False
         start += size
 
 
@@ -152,7 +173,10 @@ def shrink(state: Rewritten, drop: Mapping[str, Array], constants: Mapping[str, 
         _shrunk(node.op, node, work) for node in network.nodes if not (node.outputs and gone.issuperset(node.outputs))
     )
     tensors = {name: work.tensor(name) for name in network.tensors if name not in gone}
-    kept = {name: old[work.keep[name]] for name, old in state.kept.items() if name in tensors}
+    kept = {name: old for name, old in state.kept.items() if name in tensors}
+    for name in tensors:
+        if not work.keep[name].all():
+            kept[name] = state.coordinates(name)[work.keep[name]]
     return Rewritten(replace(network, nodes=nodes, tensors=tensors), kept)
 
 

@@ -26,7 +26,7 @@ class Rewritten:
     """A network together with the map of its units to those of the original.
 
     ``kept[tensor][k]`` is the flat coordinate of the original tensor (of the same name) that flat coordinate ``k`` of
-    the rewritten tensor stands for.
+    the rewritten tensor stands for; tensors that lost nothing have no entry.
     """
 
     network: Network
@@ -35,20 +35,23 @@ class Rewritten:
     @staticmethod
     def nothing_done(network: Network) -> Rewritten:
         """The original itself."""
-        kept = {name: np.arange(tensor.size) for name, tensor in network.tensors.items() if tensor.shape is not None}
-        return Rewritten(network, kept)
+        return Rewritten(network, {})
+
+    def coordinates(self, name: str) -> Array:
+        """For each flat coordinate of a tensor the one of the original that it stands for."""
+        return self.kept[name] if name in self.kept else np.arange(self.network.tensors[name].size)
 
     def units(self, original: Network, node: Node) -> Array:
         """Which units of an original ReLU remain, in order; empty when the layer is gone."""
         assert isinstance(node.op, Relu)
-        if node.output not in self.kept or node.output not in self.network.tensors:
+        if node.output not in self.network.tensors:
             return np.zeros(0, dtype=np.int64)
         shape = original.tensors[node.output].shape
         if not shape:
             return np.zeros(0, dtype=np.int64)
         axis = node.op.axis % len(shape)
         inner = int(np.prod(shape[axis + 1 :], dtype=np.int64))
-        return np.unique(self.kept[node.output] // inner % shape[axis])
+        return np.unique(self.coordinates(node.output) // inner % shape[axis])
 
 
 @dataclass(frozen=True, eq=False)
