@@ -150,8 +150,7 @@ def test_names_are_never_read_as_markup() -> None:
 def test_long_names_are_shown_in_full() -> None:
     name = "/encoder/block.3/feed_forward/activation/Relu_output_0_after_fusing_everything_there_is"
     lines = as_text(replace(report(), layers=(row(name),), refusals=()), width=80).splitlines()
-    first = "".join(line.strip("│").split("│")[0].strip() for line in lines if line.startswith("│"))
-    assert first.startswith(name)
+    assert "".join(line.strip("│").split("│")[0].strip() for line in lines if line.startswith("│")).startswith(name)
 
 
 def facts() -> Facts:

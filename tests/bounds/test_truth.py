@@ -132,9 +132,7 @@ ends = st.floats(-(2.0**60), 2.0**60)
 
 @pytest.mark.parametrize("below", SLOPES)
 @given(st.lists(st.tuples(ends, ends), min_size=1, max_size=5), st.lists(st.fractions(0, 1), min_size=1, max_size=3))
-def test_relaxation_holds_on_its_interval(
-    below: str, pairs: list[tuple[float, float]], shares: list[Fraction]
-) -> None:
+def test_relaxation_holds_on_its_interval(below: str, pairs: list[tuple[float, float]], shares: list[Fraction]) -> None:
     low, high = np.array([min(pair) for pair in pairs]), np.array([max(pair) for pair in pairs])
     found = relax(Interval(low, high), below)
     numbers = zip(*(side.tolist() for side in (low, high, found.below, found.above, found.offset)), strict=True)
