@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-UNIT_ROUNDOFF = {np.dtype(np.float64): 2.0**-53, np.dtype(np.float32): 2.0**-24, np.dtype(np.float16): 2.0**-24}
-"""Unit roundoff of the format in which a runtime computes; float16 models are charged as float32 (DESIGN.md)."""
+UNIT_ROUNDOFF = {np.dtype(np.float64): 2.0**-53, np.dtype(np.float32): 2.0**-24, np.dtype(np.float16): 2.0**-11}
+"""Unit roundoff of a float format: half the distance from 1 to the next number."""
 
-SMALLEST = {np.dtype(np.float64): 2.0**-1022, np.dtype(np.float32): 2.0**-126, np.dtype(np.float16): 2.0**-126}
-"""Smallest normal number, charged per operation for underflow (flush-to-zero included)."""
+SMALLEST = {np.dtype(np.float64): 2.0**-1022, np.dtype(np.float32): 2.0**-126, np.dtype(np.float16): 2.0**-14}
+"""Smallest normal number of a format, charged per operation for underflow (flush-to-zero included)."""
 
 _U = 2.0**-53
 _TINY = 2.0**-1022

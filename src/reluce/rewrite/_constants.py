@@ -24,9 +24,6 @@ from reluce.rounding import UNIT_ROUNDOFF
 Units = Mapping[str, Array]
 """For each ReLU node name a mask over the coordinates of its (original, flat) output."""
 
-ROUNDOFF = {**UNIT_ROUNDOFF, np.dtype(np.float16): 2.0**-11}
-"""Half an ulp, relative, of the formats that biases are stored in."""
-
 
 def remove_exactly(original: Original, state: Rewritten) -> Rewritten:
     """Take out whatever changes no output at all: inactive, unread, and exactly absorbable constants."""
@@ -209,9 +206,7 @@ def _rounding_costs(state: Rewritten) -> dict[str, Array]:
         for node in state.network.consumers[relu.output]:
             if isinstance(node.op, Dense):
                 bias = np.ones(len(node.op.weight)) if node.op.bias is None else np.abs(node.op.bias.astype(np.float64))
-                half_ulp = ROUNDOFF.get(node.op.weight.dtype, 2.0**-24) * (
-                    bias + np.abs(node.op.weight).max(initial=0.0)
-                )
+                half_ulp = UNIT_ROUNDOFF[node.op.weight.dtype] * (bias + np.abs(node.op.weight).max(initial=0.0))
                 factor = factors[node.output].reshape(len(factors[node.output]), -1, len(bias)).sum(axis=1)
                 costs[relu.name] = costs.get(relu.name, 0.0) + factor @ half_ulp
     return costs
