@@ -408,6 +408,14 @@ def test_a_domain_of_a_single_point_makes_everything_constant(tmp_path: Path) ->
     assert np.abs(before - after).max() <= 1e-6
 
 
+def test_a_range_so_wide_that_bounds_overflow_is_no_crash(tmp_path: Path) -> None:
+    report, _ = small(known(), tmp_path, "-1e308,1e308")
+    (row,) = report.layers
+    assert row.inactive == 0
+    assert row.constant <= 1
+    assert "not modelled" not in str(report)
+
+
 @pytest.mark.parametrize("domain", ["0.1,0.1", "0,0.1", "0.1,0.30000000001"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_domains_whose_ends_no_float_holds(tmp_path: Path, domain: str, dtype: Any) -> None:

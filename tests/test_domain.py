@@ -354,16 +354,25 @@ def test_digests_tell_boxes_apart() -> None:
 # Data
 
 
-def test_a_box_around_data_with_a_margin_is_exact_and_an_assumption() -> None:
+def test_a_box_around_data_with_a_margin_is_an_assumption() -> None:
     data = {"x": np.array([[0.0, 3.0], [1.0, -2.0], [0.5, 0.1]])}
-    box = box_from_data(ONE, data, "0.1", "X.npy")
-    assert box.lower["x"].tolist() == [-Fraction(1, 10), -2 - Fraction(1, 10)]
-    assert box.upper["x"].tolist() == [1 + Fraction(1, 10), 3 + Fraction(1, 10)]
+    box = box_from_data(ONE, data, "0.25", "X.npy")
+    assert box.lower["x"].tolist() == [-0.25, -2.25]
+    assert box.upper["x"].tolist() == [1.25, 3.25]
     assert box.assumption
     assert "X.npy" in box.description
-    assert "0.1" in box.description
+    assert "0.25" in box.description
     assert box.contains(data).all()
     assert box_from_data(ONE, data).upper["x"].tolist() == [1, 3]
+
+
+def test_a_decimal_margin_is_never_cut_short() -> None:
+    data = {"x": np.array([[0.0, 3.0], [1.0, -2.0]])}
+    box, tenth = box_from_data(ONE, data, "0.1"), Fraction(1, 10)
+    for end, exact in zip(box.lower["x"].tolist(), [-tenth, -2 - tenth], strict=True):
+        assert nextafter(float(exact), -inf) <= end <= exact
+    for end, exact in zip(box.upper["x"].tolist(), [1 + tenth, 3 + tenth], strict=True):
+        assert exact <= end <= nextafter(float(exact), inf)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,15 @@ UNIT_ROUNDOFF = {np.dtype(np.float64): 2.0**-53, np.dtype(np.float32): 2.0**-24,
 """Unit roundoff of a float format: half the distance from 1 to the next number."""
 
 SMALLEST = {np.dtype(np.float64): 2.0**-1022, np.dtype(np.float32): 2.0**-126, np.dtype(np.float16): 2.0**-14}
-"""Smallest normal number of a format, charged per operation for underflow (flush-to-zero included)."""
+"""Smallest normal number of a format, charged per operation for underflow (flushed results included)."""
+
+LARGEST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float64, np.float32, np.float16)}
+"""Largest finite number of a format."""
+
+UNDERFLOW = 2.0**-1022
+"""What one float64 operation may lose beside its relative error."""
 
 _U = 2.0**-53
-_TINY = 2.0**-1022
 
 
 def dot_error(terms: int, magnitude: Array) -> Array:
@@ -40,7 +45,7 @@ def dot_error(terms: int, magnitude: Array) -> Array:
     Array
         Non-negative error bounds of the same shape.
     """
-    error = (2.0 * (terms + 2) * _U) * magnitude + (terms + 2) * _TINY
+    error = (2.0 * (terms + 2) * _U) * magnitude + (terms + 2) * UNDERFLOW
     return np.where(np.isnan(error), np.inf, error)
 
 
@@ -50,19 +55,20 @@ def product_error(magnitude: Array) -> Array:
 
 
 def up(values: Array) -> Array:
-    """The next float64 above each value."""
-    return np.nextafter(values, np.inf)
+    """The next float64 above each value; NaN becomes infinity, so that it bounds nothing."""
+    with np.errstate(over="ignore"):
+        return np.where(np.isnan(values), np.inf, np.nextafter(values, np.inf))
 
 
 def down(values: Array) -> Array:
-    """The next float64 below each value."""
-    return np.nextafter(values, -np.inf)
+    """The next float64 below each value; NaN becomes minus infinity."""
+    with np.errstate(over="ignore"):
+        return np.where(np.isnan(values), -np.inf, np.nextafter(values, -np.inf))
 
 
 def widen(lower: Array, upper: Array, error: Array) -> tuple[Array, Array]:
     """Widen computed ends by ``error``; whatever is NaN becomes unbounded, so that nothing is concluded from it."""
-    low, high = down(lower - error), up(upper + error)
-    return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+    return down(lower - error), up(upper + error)
 
 
 def mask_product(coefficients: Array, values: Array) -> Array:

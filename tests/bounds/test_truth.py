@@ -160,7 +160,6 @@ def test_relaxation_of_unbounded_intervals(below: str, pair: tuple[float, float]
             assert found.below[0] * z <= max(z, 0.0) <= found.above[0] * z + found.offset[0]
 
 
-@pytest.mark.xfail(reason="sums of coefficients of one tensor are not charged where dense layers meet")
 def test_rounding_where_many_readers_of_one_tensor_meet() -> None:
     """x + 99 terms of a quarter ulp: each vanishes when the coefficients of x are added up, their sum does not."""
     box = box_of((0, 1))
@@ -174,7 +173,6 @@ def test_rounding_where_many_readers_of_one_tensor_meet() -> None:
     assert ranges(network, box)[total][1][0] <= Fraction(float(found.upper[0]))
 
 
-@pytest.mark.xfail(reason="underflow of coefficients is not charged")
 def test_underflow_of_coefficients_is_charged() -> None:
     """Tiny weights on a huge input: the product of two weights underflows, the value does not."""
     box = box_of((0, 2**900))

@@ -114,7 +114,6 @@ def test_a_hair_above_zero_is_unstable() -> None:
     assert check(network, box).facts.layers["node_h1"].verdict == [Verdict.UNSTABLE]
 
 
-@pytest.mark.xfail(reason="placeholders for positions that are stable one by one are reported as witnesses")
 def test_a_stable_position_beside_another_is_no_witness() -> None:
     # At position 0 the last unit is 0 everywhere, but its bounds are [0, 1/4096]; at position 1 it is -1.
     low = np.array([[Fraction(0), Fraction(0)], [Fraction(0), Fraction(1)]], dtype=object)
@@ -139,13 +138,17 @@ def many_readers(count: int, gap: int) -> Case:
     return b.network(b.put("y", Dense(np.array([[2.0**100]], np.float32)), [h], (1,))), box
 
 
-@pytest.mark.xfail(reason="sums of coefficients of one tensor are not charged where dense layers meet")
 def test_many_readers_of_one_tensor() -> None:
     check(*many_readers(400, 60))
 
 
-@pytest.mark.xfail(reason="underflow of coefficients is not charged")
 def test_weights_whose_product_underflows() -> None:
     box = box_of((0, 2**900))
     layers = ([[2.0**-600]], [0]), ([[2.0**-600]], [-(2.0**-320)]), ([[2.0**600]], [0])
     check(chain(*layers, box=box, dtype=np.float64), box)
+
+
+def test_a_position_that_is_zero_beside_an_inactive_one() -> None:
+    low = np.array([[Fraction(0)], [Fraction(-1, 4)]], dtype=object)
+    box = Box({"x": low}, {"x": low + np.array([[1], [0]], dtype=object)})
+    check(chain(([[-0.09375]], [-0.0234375]), ([[1]], [0]), box=box), box)

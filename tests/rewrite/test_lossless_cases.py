@@ -144,7 +144,6 @@ def test_near_constant_goes_within_only() -> None:
     assert left(check(network, SQUARE, 1e-2)) == [[1]]
 
 
-@pytest.mark.xfail(reason="the units of a ReLU that became a constant are listed as kept")
 def test_a_whole_constant_layer_has_no_units_left() -> None:
     network = chain(([[1]], [-2]), ([[1], [1]], [1, -1]), box=UNIT)
     nodes = (*network.nodes[:-1], *chain(([[1]], [-2]), ([[1], [1]], [1, -1]), ([[1, 1]], None), box=UNIT).nodes[2:4])
@@ -155,9 +154,15 @@ def test_a_whole_constant_layer_has_no_units_left() -> None:
     assert left(result) == [[], []]
 
 
-@pytest.mark.xfail(reason="constants that differ by position take the place of a dense layer, which is refused")
 def test_constants_that_differ_by_position() -> None:
     low = np.array([[0, 0], [1, 0]], dtype=object)
     box = Box({"x": low}, {"x": low + np.array([[0, 1], [0, 0]], dtype=object)})
     network = chain(([[-2, 0]], [0.5]), ([[1], [4]], [0.75, 6]), ([[-1, 1]], [0]), box=box)
     check(network, box, None)
+
+
+def test_dependent_rows_whose_merge_does_not_fit() -> None:
+    box = box_of((0, 1), (0, 0))
+    rows = [[0.0029296875, 2.0**-18], [0.75, 0.25], [0, 0], [-682.66669, -42.666668], [-0.015625, 0], [1, 0]]
+    network = chain((rows, None), ([[-512, 21845.334, 2.5431316e-06, 2.0**18, 0, -0.0052083335]], [-8191.25]), box=box)
+    check(network, box, 1e-6)

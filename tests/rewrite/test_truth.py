@@ -50,7 +50,6 @@ def test_a_second_run_with_the_same_verdicts_changes_nothing(case: Case) -> None
     assert rewritten(once.network, box, None).network.digest == once.network.digest
 
 
-@pytest.mark.xfail(reason="of a unit that is 0 everywhere, only the sign that is found first is settled exactly")
 def test_a_second_run_finds_no_unit_that_is_zero_everywhere() -> None:
     box = box_of((0, 1), ("1/4", "5/4"))
     b = Builder(np.random.default_rng(0), box)
@@ -61,7 +60,7 @@ def test_a_second_run_finds_no_unit_that_is_zero_everywhere() -> None:
     g = b.relu("h2", put_dense(b, "z2", zero, c))
     network = b.network(put_dense(b, "y", Dense(np.array([[1, 0.5], [-1, 0]], np.float32)), g))
     once = rewritten(network, box, None).network
-    assert once.producer["z2"].op.weight.shape[0] == 1
+    assert "z2" not in once.producer
     assert rewritten(once, box, None).network.digest == once.digest
 
 

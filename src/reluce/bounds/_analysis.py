@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import lcm
 
 import numpy as np
 
 from reluce.bounds._constants import Constancy, constancy
-from reluce.bounds._exact import ExactInterval, exact_cost, exact_intervals, exact_linear_upper_bound
+from reluce.bounds._exact import ONE, ExactInterval, exact_cost, exact_intervals, exact_linear_upper_bound
 from reluce.bounds._interval import Interval, interval, meet
 from reluce.bounds._linear import Relaxation, linear_upper_bound, relax
 from reluce.domain import Box
 from reluce.facts import Rung
-from reluce.network import Array, Dyadic, Network, Node, Opaque, Relu
+from reluce.network import Activation, Array, Dyadic, Network, Node, Opaque, Relu, Softmax
 
 CHUNK = 4_000_000
 """Numbers in one block of coefficients: bounds the memory of a backward pass (32 MB in float64)."""
@@ -124,7 +126,7 @@ class _Work:
     def settle(self, node: Node) -> None:
         """Tighten the pre-activation of a ReLU until each coordinate is stable or the ladder ends."""
         name = node.inputs[0]
-        z = self.intervals[name]
+        z = self._known_signs(name)
         linear = self._linear_ancestry(name)
         rung = np.zeros(z.lower.size, dtype=np.int8)
         rung[self.constants[name].constant.ravel()] = RUNGS.index(Rung.CONSTANT)
@@ -142,10 +144,19 @@ class _Work:
             {name: seeds[f"low {name}"] for name in self.network.inputs if f"low {name}" in seeds},
         )
 
+    def _known_signs(self, name: str) -> Interval:
+        """The interval of a tensor, with the signs of exactly known constants."""
+        z, known = self.intervals[name], self.constants[name]
+        if not known.exact.any():
+            return z
+        sign = known.value.sign()
+        upper = np.where(known.exact & (sign <= 0), np.minimum(z.upper, 0.0), z.upper)
+        return Interval(np.where(known.exact & (sign >= 0), np.maximum(z.lower, 0.0), z.lower), upper, z.slack)
+
     def _linear_ancestry(self, tensor: str) -> bool:
         """Whether a tensor is an affine function of the graph inputs, so that linear bounds are exact."""
         behind = self.network.ancestors([tensor])
-        nonlinear = (Relu, Opaque)
+        nonlinear = (Relu, Opaque, Activation, Softmax)
         return not any(isinstance(node.op, nonlinear) for node in self.network.nodes if behind & set(node.outputs))
 
     @staticmethod
@@ -156,7 +167,7 @@ class _Work:
     def _crown(self, name: str, z: Interval, rung: Array, linear: bool) -> tuple[Interval, dict[str, Array]]:
         if not all(np.isfinite(self.intervals[part].magnitude).all() for part in self.network.inputs):
             return z, {}
-        # Where intervals give no finite end, some term is unbounded, and a linear bound would be too.
+        # Where intervals give no finite end, some term is unbounded, and a linear bound will hardly do better.
         hopeful = np.isfinite(z.lower) | np.isfinite(z.upper)
         rows = np.flatnonzero(((z.lower < 0) & (z.upper > 0) & hopeful).ravel())
         label = Rung.CLOSED_FORM if linear else Rung.CROWN
@@ -235,13 +246,14 @@ class _Work:
 
     def _exact_by_interval(self, name: str, z: Interval, rung: Array) -> Interval:
         """Replay interval arithmetic exactly where rounding alone keeps a bound from its sign."""
-        if not self._near(z)[rung == 0].any() or self.stop():
+        if not (self._near(z) & (rung != RUNGS.index(Rung.CONSTANT))).any() or self.stop():
             return z
         cost = exact_cost(self.network, name)
-        if cost > self.exact_left or not self._finite_box():
+        if cost > self.exact_left:
             return z
         self.exact_left -= cost
-        found = exact_intervals(self.network, self._exact_box(), name)
+        ends, scale = self._exact_box
+        found = exact_intervals(self.network, ends, name, scale)
         if found is None:
             return z
         return self._keep_signs(z, rung, np.arange(z.lower.size), *found[name])
@@ -256,8 +268,9 @@ class _Work:
         one_hot = np.zeros((len(rows), z.lower.size))
         one_hot[np.arange(len(rows)), rows] = 1.0
         shaped = one_hot.reshape(len(rows), *z.lower.shape)
-        high = exact_linear_upper_bound(self.network, name, shaped, self.intervals, relaxations)
-        low = exact_linear_upper_bound(self.network, name, -shaped, self.intervals, relaxations)
+        known = self.intervals, relaxations, *self._exact_box
+        high = exact_linear_upper_bound(self.network, name, shaped, *known)
+        low = exact_linear_upper_bound(self.network, name, -shaped, *known)
         if high is None or low is None:
             return z
         return self._keep_signs(z, rung, rows, -low, high)
@@ -278,11 +291,26 @@ class _Work:
     def _near(z: Interval) -> Array:
         slack = np.broadcast_to(np.asarray(z.slack), z.lower.shape) * 2
         below = (z.upper > 0) & (z.upper <= slack)
-        above = (z.lower < 0) & (z.lower >= -slack)
+        above = (z.lower < 0) & (z.lower >= -slack) & (z.upper > 0)
         return np.asarray((below | above).ravel())
 
-    def _finite_box(self) -> bool:
-        return all(np.isfinite(low).all() and np.isfinite(high).all() for low, high in self.box.outer.values())
+    @cached_property
+    def _exact_box(self) -> tuple[dict[str, ExactInterval], Dyadic]:
+        """The box times the least common denominator of its ends, and that number: integers, so nothing is rounded."""
+        lower, upper = self.box.lower, self.box.upper
+        scale = lcm(*{end.denominator for ends in (*lower.values(), *upper.values()) for end in ends.ravel()})
+        if scale.bit_length() > MOST_BITS:
+            outer = self.box.outer.items()
+            return {name: (Dyadic.of(low), Dyadic.of(high)) for name, (low, high) in outer}, ONE
+        ends = {name: (_integers(lower[name] * scale), _integers(upper[name] * scale)) for name in lower}
+        return ends, Dyadic(np.array(scale, dtype=object), 0)
 
-    def _exact_box(self) -> dict[str, ExactInterval]:
-        return {name: (Dyadic.of(low), Dyadic.of(high)) for name, (low, high) in self.box.outer.items()}
+
+MOST_BITS = 4096
+"""Longest common denominator of the box for exact replay; beyond it the outward-rounded box serves."""
+
+
+def _integers(values: Array) -> Dyadic:
+    flat = np.empty(values.size, dtype=object)
+    flat[:] = [int(value) for value in values.ravel()]
+    return Dyadic(flat.reshape(values.shape), 0)

@@ -1,8 +1,10 @@
 """Exact replay of bounds in dyadic integers, for the units that float64 rounding leaves within a hair of zero.
 
 The same formulas as ``_interval`` and ``_linear``, without a single rounding; a point is the interval that has it at
-both ends. Operations that are not dyadic (division, batch normalisation, sigmoids) are not supported: None is returned
-and the unit stays undecided.
+both ends. Decimal ends such as 0.1 are not dyadic, so everything is computed times a common ``scale``: dense layers,
+ReLUs, sums and data movement are homogeneous once their constant terms are multiplied by it, and signs stay.
+Operations that are not dyadic (division, batch normalisation, sigmoids) are not supported: None is returned and the
+unit stays undecided.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from reluce.network import concatenate as join
 
 ExactInterval = tuple[Dyadic, Dyadic]
 
+ONE = Dyadic(np.array(1, dtype=object), 0)
+
 
 def exact_cost(network: Network, tensor: str) -> int:
     """Number of multiplications that ``exact_interval`` needs for a tensor."""
@@ -32,18 +36,20 @@ def exact_cost(network: Network, tensor: str) -> int:
 
 
 def exact_intervals(
-    network: Network, ends: Mapping[str, ExactInterval], tensor: str
+    network: Network, ends: Mapping[str, ExactInterval], tensor: str, scale: Dyadic = ONE
 ) -> dict[str, ExactInterval] | None:
-    """Exact interval bounds of a tensor and all its ancestors, or None where an operation is not dyadic.
+    """Exact interval bounds, times ``scale``, of a tensor and its ancestors; None where an operation is not dyadic.
 
     Parameters
     ----------
     network
         The network.
     ends
-        For each graph input its exact ends, of the sample shape; the same object twice for a point.
+        For each graph input its exact ends times ``scale``, of the sample shape; the same object twice for a point.
     tensor
         The tensor that is wanted.
+    scale
+        A positive number, shape ().
     """
     values = dict(ends)
     needed = network.ancestors([tensor])
@@ -52,7 +58,7 @@ def exact_intervals(
             continue
         if any(name not in values for name in node.inputs):
             return None
-        result = _forward(node.op, [values[name] for name in node.inputs])
+        result = _forward(node.op, [values[name] for name in node.inputs], scale)
         if result is None:
             return None
         values[node.output] = result
@@ -60,15 +66,15 @@ def exact_intervals(
 
 
 @singledispatch
-def _forward(op: Op, inputs: list[ExactInterval]) -> ExactInterval | None:
+def _forward(op: Op, inputs: list[ExactInterval], scale: Dyadic) -> ExactInterval | None:
     return None
 
 
 @_forward.register
-def _(op: Dense, inputs: list[ExactInterval]) -> ExactInterval:
+def _(op: Dense, inputs: list[ExactInterval], scale: Dyadic) -> ExactInterval:
     ((low, high),) = inputs
     weight = (Dyadic.of(op.weight) * Dyadic.of(np.array(op.alpha))).transposed
-    bias = Dyadic.of(np.zeros(len(op.weight)) if op.bias is None else op.bias) * Dyadic.of(np.array(op.beta))
+    bias = Dyadic.of(np.zeros(len(op.weight)) if op.bias is None else op.bias) * Dyadic.of(np.array(op.beta)) * scale
     if low is high:
         value = low @ weight + bias
         return value, value
@@ -77,42 +83,42 @@ def _(op: Dense, inputs: list[ExactInterval]) -> ExactInterval:
 
 
 @_forward.register
-def _(op: Affine, inputs: list[ExactInterval]) -> ExactInterval | None:
+def _(op: Affine, inputs: list[ExactInterval], scale: Dyadic) -> ExactInterval | None:
     ((low, high),) = inputs
     if op.divide:
         return None
     if op.scale is not None:
-        scale = Dyadic.of(np.ascontiguousarray(op.scale))
-        first, second = low * scale, high * scale
+        factor = Dyadic.of(np.ascontiguousarray(op.scale))
+        first, second = low * factor, high * factor
         low, high = -((-first).maximum(-second)), first.maximum(second)
     if op.shift is not None:
-        shift = Dyadic.of(np.ascontiguousarray(op.shift))
+        shift = Dyadic.of(np.ascontiguousarray(op.shift)) * scale
         low, high = low + shift, high + shift
     return low, high
 
 
 @_forward.register
-def _(op: Relu, inputs: list[ExactInterval]) -> ExactInterval:
+def _(op: Relu, inputs: list[ExactInterval], scale: Dyadic) -> ExactInterval:
     low, high = inputs[0]
     first = low.positive()
     return first, (first if low is high else high.positive())
 
 
 @_forward.register
-def _(op: Add, inputs: list[ExactInterval]) -> ExactInterval:
+def _(op: Add, inputs: list[ExactInterval], scale: Dyadic) -> ExactInterval:
     (low, high), (other_low, other_high) = inputs
     return low + other_low, high + other_high
 
 
 @_forward.register
-def _(op: Select, inputs: list[ExactInterval]) -> ExactInterval:
+def _(op: Select, inputs: list[ExactInterval], scale: Dyadic) -> ExactInterval:
     low = join([x for x, _ in inputs])[op.indices].reshape(op.shape)
     return low, join([x for _, x in inputs])[op.indices].reshape(op.shape)
 
 
 @_forward.register
-def _(op: Constant, inputs: list[ExactInterval]) -> ExactInterval:
-    value = Dyadic.of(op.value)
+def _(op: Constant, inputs: list[ExactInterval], scale: Dyadic) -> ExactInterval:
+    value = Dyadic.of(op.value) * scale
     return value, value
 
 
@@ -122,8 +128,10 @@ def exact_linear_upper_bound(
     coefficients: Array,
     intervals: Mapping[str, Interval],
     relaxations: Mapping[str, Relaxation],
+    ends: Mapping[str, ExactInterval] | None = None,
+    scale: Dyadic = ONE,
 ) -> Dyadic | None:
-    """Exact upper bounds of ``rows`` linear functionals of one tensor; see ``_linear`` for the formulas.
+    """Exact upper bounds, times ``scale``, of linear functionals of one tensor; see ``_linear`` for the formulas.
 
     Parameters
     ----------
@@ -133,6 +141,8 @@ def exact_linear_upper_bound(
         The tensor.
     coefficients
         ``(rows, *sample shape)``.
+    ends, scale
+        As for ``exact_intervals``; by default the inputs' intervals serve as they are.
 
     Returns
     -------
@@ -151,11 +161,13 @@ def exact_linear_upper_bound(
         total = total + constant
         for name, part in parts:
             pending[name] = pending[name] + part if name in pending else part
+    total = total * scale
     for name, rest in pending.items():
         x = intervals[name]
         if not (np.isfinite(x.lower).all() and np.isfinite(x.upper).all()):
             return None
-        best = rest.positive() * Dyadic.of(x.upper) + rest.negative() * Dyadic.of(x.lower)
+        low, high = ends[name] if ends and name in ends else (Dyadic.of(x.lower) * scale, Dyadic.of(x.upper) * scale)
+        best = rest.positive() * high + rest.negative() * low
         total = total + best.reshape((len(coefficients), -1)).sum(1)
     return total
 

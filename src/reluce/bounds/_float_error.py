@@ -30,7 +30,7 @@ from reluce.network import (
     Select,
     Softmax,
 )
-from reluce.rounding import SMALLEST, UNIT_ROUNDOFF, dot_error, mask_product
+from reluce.rounding import LARGEST, SMALLEST, UNIT_ROUNDOFF, dot_error, mask_product
 
 LIPSCHITZ = {"Sigmoid": 0.25, "Tanh": 1.0, "LeakyRelu": 1.0, "Clip": 1.0, "Softplus": 1.0}
 """Largest slope of the activations; those with parameters are in ``lipschitz``."""
@@ -65,7 +65,7 @@ def float_error(network: Network, intervals: Mapping[str, Interval], dtype: np.d
     dict
         For each tensor an array of the sample shape; infinite behind opaque nodes and where bounds are missing.
     """
-    u, eta = UNIT_ROUNDOFF[np.dtype(dtype)], SMALLEST[np.dtype(dtype)]
+    u, eta, most = (table[np.dtype(dtype)] for table in (UNIT_ROUNDOFF, SMALLEST, LARGEST))
     errors: dict[str, Array] = {name: np.zeros(network.shape(name)) for name in network.inputs if name in intervals}
     for node in network.nodes:
         for name in node.outputs:
@@ -84,7 +84,9 @@ def float_error(network: Network, intervals: Mapping[str, Interval], dtype: np.d
                     u,
                     eta,
                 )
-            errors[name] = np.where(np.isnan(result), np.inf, result)
+            # Where the computed value may overflow, nothing is known; intermediate sums are covered by the rules.
+            overflow = ~(intervals[name].magnitude + result < most)
+            errors[name] = np.where(np.isnan(result) | overflow, np.inf, result)
     return errors
 
 
@@ -96,11 +98,18 @@ def _error(op: Op, errors: list[Array], sizes: list[Array], output: Interval, u:
 @_error.register
 def _(op: Dense, errors: list[Array], sizes: list[Array], output: Interval, u: float, eta: float) -> Array:
     form = dense_form(op)
-    weight = np.abs(form.weight)
+    weight = np.abs(form.weight) if form.weight_radius is None else np.abs(form.weight) + form.weight_radius
     terms = weight.shape[1] + 4  # the sum, the bias, and the products with alpha and beta
     size: Array = (sizes[0] + errors[0]) @ weight.T + np.abs(form.bias)
+    before_alpha: Array = (sizes[0] + errors[0]) @ np.abs(op.weight.astype(np.float64)).T
     carried = errors[0] @ weight.T
-    return np.asarray(carried + dot_error(terms, carried) + 2 * terms * u * size + terms * eta)
+    error = carried + dot_error(terms, carried) + 2 * terms * u * size + terms * eta * max(1.0, abs(op.alpha))
+    # Partial sums must not overflow on the way, whatever they end in.
+    return np.where((size < LARGEST_SUM[u]) & (before_alpha < LARGEST_SUM[u]), error, np.inf)
+
+
+LARGEST_SUM = {UNIT_ROUNDOFF[dtype]: 0.5 * LARGEST[dtype] for dtype in LARGEST}
+"""Sums of absolute values below this cannot overflow, rounding included; by unit roundoff."""
 
 
 @_error.register(Affine)
@@ -110,7 +119,10 @@ def _(op: Affine | BatchNorm, errors: list[Array], sizes: list[Array], output: I
     size = mask_product(np.abs(form.scale), sizes[0] + errors[0]) + np.abs(form.shift)
     if isinstance(op, BatchNorm):  # (x - mean) / deviation * scale + shift: the mean's term cancels, its error does not
         size = size + np.abs(form.scale) * np.abs(op.mean.astype(np.float64)) + np.abs(op.shift.astype(np.float64))
-    return mask_product(np.abs(form.scale), errors[0]) * (1 + 2.0**-40) + 16 * u * size + 8 * eta
+        eta = eta * (1.0 + float(np.abs(op.scale.astype(np.float64)).max()) + float(np.abs(form.scale).max()))
+    carried = mask_product(np.abs(form.scale) + form.scale_radius, errors[0])
+    error = carried * (1 + 2.0**-40) + 16 * u * size + 8 * eta
+    return np.where(size + carried < LARGEST_SUM[u], error, np.inf)
 
 
 @_error.register
@@ -137,7 +149,10 @@ def _(op: Add, errors: list[Array], sizes: list[Array], output: Interval, u: flo
 @_error.register
 def _(op: Activation, errors: list[Array], sizes: list[Array], output: Interval, u: float, eta: float) -> Array:
     # Library functions are charged 64 units in the last place of their range.
-    return lipschitz(op) * errors[0] * (1 + 2.0**-40) + 64 * u * (1.0 + output.magnitude) + eta
+    size = 1.0 + output.magnitude
+    if op.function == "HardSigmoid":
+        size = size + abs(op.parameters[0]) * (sizes[0] + errors[0]) + abs(op.parameters[1])
+    return lipschitz(op) * errors[0] * (1 + 2.0**-40) + 64 * u * size + 64 * eta
 
 
 @_error.register

@@ -153,10 +153,17 @@ def _(op: Activation, inputs: list[Interval], shape: tuple[int, ...]) -> Interva
     (x,) = inputs
     with np.errstate(invalid="ignore", over="ignore"):
         low, high = activation(op, x.lower), activation(op, x.upper)
-    size = np.maximum(np.abs(low), np.abs(high))
-    low, high = widen(low, high, dot_error(16, np.where(np.isfinite(size), size, 0.0)))
+        known = _enclosure(low, high, _size(op, x.lower, low), _size(op, x.upper, high), 16)
     least, most = RANGES.get(op.function, op.parameters if op.function == "Clip" else (-np.inf, np.inf))
-    return Interval(np.maximum(low, least), np.minimum(high, most))
+    return Interval(np.maximum(known.lower, least), np.minimum(known.upper, most))
+
+
+def _size(op: Activation, x: Array, result: Array) -> Array:
+    """What the rounding of one end is relative to: the result, and the terms that cancel in it."""
+    if op.function == "HardSigmoid":
+        slope, offset = op.parameters
+        return np.asarray(np.abs(slope * x) + abs(offset) + 1.0)
+    return np.abs(result)
 
 
 @interval.register

@@ -10,7 +10,8 @@ topological order, each tensor by its definition until only tensors with known i
 
 Any slopes give a valid bound, so the slopes are all that a certificate has to carry; they are multiples of 1/4096, so
 that exact replay stays cheap. The computed coefficients differ from the exact ones by a rounding error E; |T| <= H is
-known, so the functional moves by at most |E| H, which goes into ``slack`` (SOUNDNESS 2.1).
+known, so the functional moves by at most |E| H, which goes into ``slack``: relative errors of products and sums, and an
+absolute one for products that underflow (SOUNDNESS 2.1).
 
 Source: Zhang et al., "Efficient neural network robustness certification with general activation functions", NeurIPS
 2018; Singh et al., "An abstract domain for certifying neural networks", POPL 2019.
@@ -27,7 +28,7 @@ import numpy as np
 from reluce.bounds._forms import affine_form, dense_form
 from reluce.bounds._interval import Interval
 from reluce.network import Add, Affine, Array, BatchNorm, Constant, Dense, Network, Node, Op, Relu, Select, scatter
-from reluce.rounding import dot_error, mask_product, up
+from reluce.rounding import UNDERFLOW, dot_error, mask_product, up
 
 SLOPES = 4096
 """Slopes are integer multiples of 1 / SLOPES."""
@@ -66,9 +67,22 @@ class _State:
     constant: Array
     slack: Array
 
-    def add(self, tensor: str, coefficients: Array) -> None:
+    def add(self, tensor: str, coefficients: Array, x: Interval) -> None:
+        """Add coefficients of a tensor that lies in ``x``; where paths join, the sums round and are paid for."""
         present = self.coefficients.get(tensor)
-        self.coefficients[tensor] = coefficients if present is None else present + coefficients
+        if present is None:
+            self.coefficients[tensor] = coefficients
+            return
+        self.slack += _inner(dot_error(1, x.magnitude), np.abs(present) + np.abs(coefficients))
+        self.coefficients[tensor] = present + coefficients
+
+    def charge_underflow(self, terms: int, magnitude: Array, reached: Array) -> None:
+        """Pay for products that underflow: each coefficient of a reached coordinate may be off by an absolute amount.
+
+        Unbounded coordinates need no charge here: a coefficient that reaches them makes the bound infinite anyway.
+        """
+        finite = reached & np.isfinite(magnitude)
+        self.slack += (terms + 2) * UNDERFLOW * float(np.where(finite, magnitude, 0.0).sum())
 
 
 def relax(z: Interval, below: str = "adaptive") -> Relaxation:
@@ -158,7 +172,8 @@ def _(
         state.slack += 2 * _inner(form.bias_radius, size)
     state.constant = state.constant + _inner(form.bias, A)
     state.slack += dot_error(1, np.abs(state.constant))
-    state.add(node.inputs[0], A @ form.weight)
+    state.charge_underflow(terms, x.magnitude, np.broadcast_to((form.weight != 0).any(axis=0), x.lower.shape))
+    state.add(node.inputs[0], A @ form.weight, x)
 
 
 @_substitute.register(Affine)
@@ -179,7 +194,8 @@ def _(
     state.slack += _inner(dot_error(2, reach) + radius, size) + dot_error(A[0].size, _inner(np.abs(form.shift), size))
     state.constant = state.constant + _inner(form.shift, A)
     state.slack += dot_error(1, np.abs(state.constant))
-    state.add(node.inputs[0], A * form.scale)
+    state.charge_underflow(2, x.magnitude, form.scale != 0)
+    state.add(node.inputs[0], A * form.scale, x)
 
 
 @_substitute.register
@@ -195,7 +211,8 @@ def _(
     state.constant = state.constant + lift
     state.slack += dot_error(A[0].size + 1, lift) + dot_error(1, np.abs(state.constant))
     state.slack += _inner(dot_error(1, reach), positive)
-    state.add(node.inputs[0], positive * relaxation.above + np.minimum(A, 0.0) * relaxation.below)
+    state.charge_underflow(1, z.magnitude, rounded)
+    state.add(node.inputs[0], positive * relaxation.above + np.minimum(A, 0.0) * relaxation.below, z)
 
 
 @_substitute.register
@@ -204,8 +221,7 @@ def _(
 ) -> None:
     A = state.coefficients.pop(node.output)
     for name in node.inputs:
-        _charge_sum(name, A, state, intervals)
-        state.add(name, A)
+        state.add(name, A, intervals[name])
 
 
 @_substitute.register
@@ -225,9 +241,7 @@ def _(
             bound = scatter(np.abs(A), op.indices, sum(sizes))
             reach = np.where(doubled, x.magnitude.ravel(), 0.0)
             state.slack += _inner(dot_error(most, reach), bound[:, start : start + size])
-        shaped = part.reshape(len(A), *x.lower.shape)
-        _charge_sum(name, shaped, state, intervals)
-        state.add(name, shaped)
+        state.add(name, part.reshape(len(A), *x.lower.shape), x)
         start += size
 
 
@@ -239,13 +253,6 @@ def _(
     value = op.value.astype(np.float64)
     state.constant = state.constant + _inner(value, A)
     state.slack += dot_error(A[0].size + 1, _inner(np.abs(value), np.abs(A))) + dot_error(1, np.abs(state.constant))
-
-
-def _charge_sum(name: str, added: Array, state: _State, intervals: Mapping[str, Interval]) -> None:
-    """Pay for the rounding when coefficients meet others of the same tensor (where paths join)."""
-    present = state.coefficients.get(name)
-    if present is not None:
-        state.slack += _inner(dot_error(1, intervals[name].magnitude), np.abs(present) + np.abs(added))
 
 
 def _concretise(name: str, state: _State, intervals: Mapping[str, Interval]) -> None:

@@ -16,7 +16,7 @@ from reluce.domain import Box
 from reluce.facts import Facts, LayerFacts, Rung, Verdict
 from reluce.network import Array, Network, Node, Relu
 from reluce.prove._ascent import AscentSettings, ascend
-from reluce.prove._witnesses import BATCH, Witnesses, by_unit
+from reluce.prove._witnesses import BATCH, LACKING, Witnesses, by_unit
 
 EXACT_POINTS = 5_000_000
 """Multiplications that exact evaluation of candidate witnesses may spend."""
@@ -124,7 +124,7 @@ def _second_look(
 ) -> None:
     exact_left = EXACT_POINTS
     for node in witnesses.layers:
-        _close_stable(node, witnesses, bounds.settled[node.name])
+        witnesses.close(node, _known(network, node, bounds).stable)
     for node in witnesses.layers:
         settled = bounds.settled[node.name]
         for corners in (settled.highest, settled.lowest):
@@ -141,13 +141,6 @@ def _second_look(
     if data is not None:
         progress("refuting with all data")
         _all_data(witnesses, data, stop)
-
-
-def _close_stable(node: Node, witnesses: Witnesses, settled: Settled) -> None:
-    """No need to look for witnesses where a bound has spoken: mark both signs as done for stable units."""
-    stable = by_unit((settled.rung > 0).reshape(1, *witnesses.network.shape(node.inputs[0])), node).all(axis=(0, 1))
-    for side in (witnesses.positive[node.name], witnesses.negative[node.name]):
-        side[stable & (side < 0)] = 0  # placeholder, never reported: the verdict of a stable unit cites its bound
 
 
 def _all_data(witnesses: Witnesses, data: Mapping[str, Array], stop: Callable[[], bool]) -> None:
@@ -216,20 +209,41 @@ class _Starts:
         return {name: np.concatenate([part[name] for part in parts])[: self._restarts] for name in names}
 
 
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What the bounds say about the units of a ReLU, over all their positions; one entry per unit."""
+
+    lower: Array
+    upper: Array
+    constant: Array
+
+    @property
+    def stable(self) -> Array:
+        return np.asarray(self.constant | (self.upper <= 0) | (self.lower >= 0))
+
+
+def _known(network: Network, node: Node, bounds: Bounds) -> _Known:
+    z = bounds.intervals[node.inputs[0]]
+    return _Known(
+        by_unit(z.lower[None], node)[0].min(axis=0),
+        by_unit(z.upper[None], node)[0].max(axis=0),
+        by_unit(bounds.constants[node.inputs[0]].constant[None], node)[0].all(axis=0),
+    )
+
+
 def _verdicts(network: Network, node: Node, witnesses: Witnesses, bounds: Bounds) -> LayerFacts:
     z_name = node.inputs[0]
     settled = bounds.settled.get(node.name)
     if settled is None:
         return _unknown(network, node)
-    z = bounds.intervals[z_name]
-    lower, upper = by_unit(z.lower[None], node)[0].min(axis=0), by_unit(z.upper[None], node)[0].max(axis=0)
-    constant = by_unit(bounds.constants[z_name].constant[None], node)[0].all(axis=0)
-    nothing = np.full(len(lower), -1)
-    positive, negative = witnesses.positive.get(node.name, nothing), witnesses.negative.get(node.name, nothing)
-    stable = constant | (upper <= 0) | (lower >= 0)
-    positive, negative = np.where(stable, -1, positive), np.where(stable, -1, negative)
+    known = _known(network, node, bounds)
+    nothing = np.full(len(known.lower), LACKING)
+    positive, negative = (
+        np.where(known.stable, LACKING, np.maximum(side.get(node.name, nothing), LACKING))
+        for side in (witnesses.positive, witnesses.negative)
+    )
     verdict = np.select(
-        [constant, upper <= 0, lower >= 0, (positive >= 0) & (negative >= 0)],
+        [known.constant, known.upper <= 0, known.lower >= 0, (positive >= 0) & (negative >= 0)],
         [Verdict.CONSTANT, Verdict.INACTIVE, Verdict.ACTIVE, Verdict.UNSTABLE],
         Verdict.UNDECIDED,
     ).astype(np.int8)
@@ -239,7 +253,7 @@ def _verdicts(network: Network, node: Node, witnesses: Witnesses, bounds: Bounds
         for r, v in zip(rung, verdict, strict=True)
     )
     reason = "" if node in witnesses.layers else "behind an operation that is not modelled"
-    return LayerFacts(node.output, node.name, verdict, names, lower, upper, positive, negative, reason)
+    return LayerFacts(node.output, node.name, verdict, names, known.lower, known.upper, positive, negative, reason)
 
 
 def _unknown(network: Network, node: Node) -> LayerFacts:

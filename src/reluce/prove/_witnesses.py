@@ -18,6 +18,10 @@ BATCH = 1024
 """Samples that are evaluated at once."""
 
 
+LACKING, CLOSED = -1, -2
+"""In place of a row of points: no witness yet; none is wanted."""
+
+
 class Witnesses:
     """Collects witnesses for every unit of a network (the working state of refutation).
 
@@ -34,8 +38,8 @@ class Witnesses:
         errors = float_error(network, intervals, np.dtype(np.float64))
         self.layers = [node for node in network.relus if _visible(network, node, errors)]
         self._error = {node.name: by_unit(errors[node.inputs[0]][None], node).max(axis=(0, 1)) for node in self.layers}
-        self.positive = {node.name: np.full(len(self._error[node.name]), -1) for node in self.layers}
-        self.negative = {node.name: np.full(len(self._error[node.name]), -1) for node in self.layers}
+        self.positive = {node.name: np.full(len(self._error[node.name]), LACKING) for node in self.layers}
+        self.negative = {node.name: np.full(len(self._error[node.name]), LACKING) for node in self.layers}
         self._rows: list[dict[str, Array]] = []
 
     @property
@@ -47,7 +51,12 @@ class Witnesses:
 
     def open(self, node: Node) -> tuple[Array, Array]:
         """Masks of the units that still lack a positive and a negative witness."""
-        return self.positive[node.name] < 0, self.negative[node.name] < 0
+        return self.positive[node.name] == LACKING, self.negative[node.name] == LACKING
+
+    def close(self, node: Node, units: Array) -> None:
+        """Stop looking for witnesses of the given units (a mask): bounds have settled them."""
+        for side in (self.positive[node.name], self.negative[node.name]):
+            side[units & (side == LACKING)] = CLOSED
 
     def feed(self, points: Mapping[str, Array]) -> int:
         """Try points on all units at once.
@@ -91,7 +100,7 @@ class Witnesses:
             for positive, lacking in zip((True, False), self.open(node), strict=True):
                 units = np.flatnonzero(lacking)
                 extreme = z[..., units].max(axis=1) if positive else -z[..., units].min(axis=1)
-                blocks.append(extreme > error[units])
+                blocks.append(np.isfinite(extreme) & (extreme > error[units]))
                 columns.extend((node.name, positive, int(unit)) for unit in units)
         return columns, np.concatenate(blocks, axis=1)
 
@@ -127,7 +136,8 @@ class Witnesses:
         if cost > limit or not self.box.contains(batch)[0]:
             return False
         exact = {name: Dyadic.of(values) for name, values in point.items()}
-        found = exact_intervals(self.network, {name: (value, value) for name, value in exact.items()}, node.inputs[0])
+        ends = {name: (value, value) for name, value in exact.items()}
+        found = exact_intervals(self.network, ends, node.inputs[0])
         if found is None:
             return False
         signs = by_unit(found[node.inputs[0]][0].sign()[None], node)[0, :, unit]
@@ -139,8 +149,7 @@ class Witnesses:
 
 
 def _visible(network: Network, node: Node, errors: Mapping[str, Array]) -> bool:
-    error = errors.get(node.inputs[0])
-    return error is not None and bool(np.isfinite(error).all()) and not _behind_opaque(network, node)
+    return node.inputs[0] in errors and not _behind_opaque(network, node)
 
 
 def _behind_opaque(network: Network, node: Node) -> bool:

@@ -71,7 +71,7 @@ def merge_layer(
     factors = sensitivity(state.network)[pattern.relu.output]
     weights = factors.reshape(len(factors), -1, len(rows)).sum(axis=1)[:, active]
     rank = _affordable_rank(rows[active], triangle, order, weights, room)
-    while rank < min(len(active), len(triangle) + 1):
+    while rank < len(active) and rank <= _largest_rank(triangle):
         dependence = _dependence(triangle, order, rank, active)
         trial = _apply(state, pattern, dependence, centre)
         if np.abs(dependence.factors).max(initial=0.0) <= LARGEST_FACTOR and accept(trial):
@@ -101,15 +101,18 @@ def _dependence(triangle: Array, order: Array, rank: int, active: Array) -> _Dep
     return _Dependence(active[order[:rank]], active[order[rank:]], factors)
 
 
+def _largest_rank(triangle: Array) -> int:
+    """How many columns can be a basis: up to the first zero on the diagonal (pivoting has sorted it)."""
+    zero = np.flatnonzero(np.diag(triangle) == 0)
+    return int(zero[0]) if zero.size else min(triangle.shape)
+
+
 def _affordable_rank(rows: Array, triangle: Array, order: Array, weights: Array, room: float) -> int:
     """The smallest rank whose residual rows move no output by more than the budget (by bisection)."""
     count = len(rows)
-    few, many = 0, min(count, len(triangle))
+    few, many = 0, _largest_rank(triangle)
     while few < many:
         rank = (few + many) // 2
-        if rank and triangle[rank - 1, rank - 1] == 0:
-            many = rank - 1
-            continue
         factors = solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:]) if rank else np.zeros((0, count))
         residual = rows[order[rank:]] - factors.T @ rows[order[:rank]]
         cost = (weights[:, order[rank:]] * np.abs(residual).sum(axis=1)).sum(axis=1)

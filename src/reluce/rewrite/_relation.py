@@ -1,4 +1,4 @@
-"""How far a rewritten network is from the original: one pass over the finished network, whatever made it.
+"""How far a rewritten network is from the original: one pass over the finished network that trusts no rewrite.
 
 For every tensor T' of the rewritten network, with ``kept`` naming the coordinates of the original T that it stands for,
 
@@ -18,13 +18,12 @@ integers, and d is either exactly 0 or infinite. Source: SOUNDNESS, "The relatio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import singledispatch
 
 import numpy as np
 
 from reluce.bounds import affine_form, dense_form, lipschitz
-from reluce.errors import ModelError
 from reluce.network import (
     Activation,
     Add,
@@ -68,14 +67,10 @@ def deviation(original: Original, state: Rewritten, exact: bool) -> Deviations:
     for name in state.network.inputs:
         found[name] = np.zeros(_count(state.network, name))
     for node in state.network.nodes:
-        before = original.network.producer[node.outputs[0]]
-        parts = [found[name] for name in node.inputs]
-        if isinstance(before.op, Dense) and isinstance(node.op, Dense | Constant):
-            result = _dense(original, state, node, before, found, exact)
-        elif any((part > 0).any() for part in parts) or node is not before:
-            result = _carried(node.op, node, before, original, state, parts)
-        else:
-            result = np.zeros(_count(state.network, node.outputs[0]))
+        if not node.outputs:
+            continue
+        result = _node_deviation(original, state, node, found, exact)
+        result = np.where(np.isnan(result), np.inf, result)  # what cannot be computed is not known
         worst = float(np.max(result, initial=0.0))
         for name in node.outputs:
             size = _count(state.network, name)
@@ -83,9 +78,34 @@ def deviation(original: Original, state: Rewritten, exact: bool) -> Deviations:
     return found
 
 
+def _node_deviation(original: Original, state: Rewritten, node: Node, found: Mapping[str, Array], exact: bool) -> Array:
+    before = original.network.producer[node.outputs[0]]
+    parts = [found[name] for name in node.inputs]
+    whole = not any(name in state.kept for name in (*node.inputs, *node.outputs))
+    if node.op is before.op and node.inputs == before.inputs and whole and not _any(*parts):
+        return np.zeros(_count(state.network, node.outputs[0]))
+    if isinstance(before.op, Dense) and isinstance(node.op, Dense):
+        return _dense(original, state, node, before, found, exact)
+    if isinstance(node.op, Constant) and not isinstance(before.op, Constant):
+        result = _constant(node.op, node, original, state)
+        if isinstance(before.op, Dense) and result.any() and _uniform(node.op):
+            result = np.fmin(result, _dense(original, state, node, before, found, exact))
+        return result
+    # A selection may have lost inputs; its own rule compares what is left.
+    same_inputs = node.inputs == before.inputs or isinstance(node.op, Select)
+    if type(node.op) is not type(before.op) or not same_inputs:
+        return np.full(_count(state.network, node.outputs[0]), np.inf)
+    return _carried(node.op, node, before, original, state, parts)
+
+
 def epsilons(original: Original, state: Rewritten, exact: bool) -> dict[str, Array]:
     """The proven deviation of each graph output, flat; behind an operation that is not modelled it is 0 or infinite."""
     found = deviation(original, state, exact)
+    for name in state.network.outputs:
+        if name in state.kept and not np.array_equal(state.kept[name], np.arange(original.network.tensors[name].size)):
+            found[name] = np.full_like(
+                found[name], np.inf
+            )  # an output has to stand for itself, coordinate by coordinate
     return {name: found[name] for name in state.network.outputs}
 
 
@@ -111,8 +131,10 @@ def _dense(
     assert isinstance(before.op, Dense)
     network = state.network
     shape = network.shape(node.output)
-    rows = state.coordinates(node.output).reshape(-1, shape[-1])[0] % original.network.shape(node.output)[-1]
     source = node.inputs[0] if isinstance(node.op, Dense) else None
+    rows = _columns(state, original.network, node.output)
+    if rows is None or (source is not None and _columns(state, original.network, source) is None):
+        return np.full(_count(network, node.output), np.inf)
     parameters = _parameters(node.op, shape)
     carried: Array = np.zeros(shape)
     if source is not None and found[source].any():
@@ -126,8 +148,9 @@ def _dense(
         residual = np.broadcast_to(_exact_residual(original, state, node, before, rows, source), positions)
     else:
         residual = _bounded_residual(original, state, before, rows, source, parameters)
-        if original.network.opaque:  # operations without a Lipschitz bound need exactly 0
-            residual = np.minimum(residual, _exact_residual(original, state, node, before, rows, source))
+        # Operations without a Lipschitz bound need exactly 0; elsewhere try it where underflow is all there is.
+        if residual.any() and (original.network.opaque or residual.max() < 1e-100):
+            residual = np.fmin(residual, _exact_residual(original, state, node, before, rows, source))
     return up(carried + residual).ravel() if _any(carried, residual) else np.zeros(carried.size)
 
 
@@ -154,11 +177,15 @@ class _Parameters:
     bias_radius: Array
 
 
+def _uniform(op: Constant) -> bool:
+    """Whether a constant is the same at every position, as the output of a dense layer without inputs is."""
+    value = op.value.reshape(-1, op.value.shape[-1]) if op.value.ndim else op.value.reshape(1, 1)
+    return bool((value == value[0]).all())
+
+
 def _parameters(op: Op, shape: tuple[int, ...]) -> _Parameters:
     if isinstance(op, Constant):
         value = op.value.astype(np.float64).reshape(-1, shape[-1])
-        if len(value) > 1 and not (value == value[0]).all():
-            raise ModelError("a constant in place of a dense layer must be the same at every position")
         nothing = np.zeros((shape[-1], 0))
         return _Parameters(nothing, value[0], nothing, np.zeros(shape[-1]))
     assert isinstance(op, Dense)
@@ -168,10 +195,15 @@ def _parameters(op: Op, shape: tuple[int, ...]) -> _Parameters:
     return _Parameters(form.weight, form.bias, weight_radius, bias_radius)
 
 
-def _columns(state: Rewritten, original: Network, name: str) -> Array:
-    """Indices along the original's last axis of the coordinates that a tensor still has."""
-    width = state.network.shape(name)[-1]
-    return np.asarray(state.coordinates(name).reshape(-1, width)[0] % original.shape(name)[-1])
+def _columns(state: Rewritten, original: Network, name: str) -> Array | None:
+    """Indices along the original's last axis of what a tensor still has; None unless they are the same everywhere."""
+    old, new = original.shape(name), state.network.shape(name)
+    if name not in state.kept:
+        return np.arange(old[-1]) if old == new else None
+    columns = state.kept[name].reshape(-1, new[-1])[0]
+    whole = np.arange(0, original.tensors[name].size, old[-1])[:, None] + columns
+    same = old[:-1] == new[:-1] and np.array_equal(state.kept[name].reshape(-1, new[-1]), whole)
+    return columns if same else None
 
 
 # -- rigorous float64 ----------------------------------------------------------------------------------------------
@@ -191,7 +223,7 @@ def _bounded_residual(
         residual = _plus(original, state, residual, parameters)
     worst = _largest(original, [residual])
     pieces = _substituted(original, residual)
-    return worst if pieces is None else np.minimum(worst, _largest(original, list(pieces)))
+    return worst if pieces is None else np.minimum(worst, _largest(original, list(pieces)))  # neither is NaN
 
 
 def _start(original: Original, before: Node, rows: Array, parameters: _Parameters) -> _Residual:
@@ -211,6 +243,7 @@ def _start(original: Original, before: Node, rows: Array, parameters: _Parameter
 def _plus(original: Original, state: Rewritten, residual: _Residual, parameters: _Parameters) -> _Residual:
     """Add ``W' h'`` with h' = h[kept]; what is equal on both sides cancels to exactly 0."""
     columns = _columns(state, original.network, residual.tensor)
+    assert columns is not None
     old, weight = residual.coefficients, parameters.weight
     total = old.copy()
     total[:, columns] += weight
@@ -226,7 +259,8 @@ def _plus(original: Original, state: Rewritten, residual: _Residual, parameters:
 def _reach(original: Original, tensor: str, radius: Array) -> Array:
     """``max over positions of radius @ |T|``, per row."""
     magnitude = original.bounds.intervals[tensor].magnitude.reshape(-1, radius.shape[1])
-    return np.asarray(2 * _nonnegative(magnitude, radius).max(axis=0))
+    reach = 2 * _nonnegative(magnitude, radius).max(axis=0)
+    return np.where(np.isnan(reach), np.inf, reach)
 
 
 def _substituted(original: Original, residual: _Residual) -> tuple[_Residual, _Residual] | None:
@@ -303,7 +337,7 @@ def _largest(original: Original, parts: list[_Residual]) -> Array:
     if not _any(middle, radius):
         return np.zeros(middle.shape)
     rounding = product_error(np.asarray(sum(np.abs(middle) for middle, _ in balls)))
-    return np.asarray(up(up(np.abs(middle) + radius) + rounding))
+    return up(up(np.abs(middle) + radius) + rounding)  # NaN gives infinity
 
 
 # -- exact ---------------------------------------------------------------------------------------------------------
@@ -326,6 +360,7 @@ def _exact_residual(
         name, C, c = step
     if name == source:
         columns = _columns(state, original.network, name)
+        assert columns is not None
         scattered = np.zeros(C.shape, dtype=object)
         scattered[:, columns] = new_weight.mantissa
         C = C + Dyadic(scattered, new_weight.exponent)
@@ -354,7 +389,7 @@ def _plainly_equal(
     if new.bias is not None and old.bias is not None and not np.array_equal(new.bias, old.bias[rows]):
         return False
     columns = _columns(state, original.network, source)
-    if not np.array_equal(new.weight, old.weight[np.ix_(rows, columns)]):
+    if columns is None or not np.array_equal(new.weight, old.weight[np.ix_(rows, columns)]):
         return False
     lost = np.setdiff1d(np.arange(old.weight.shape[1]), columns)
     box = original.bounds.intervals[source]
@@ -406,34 +441,44 @@ def _exact_through(original: Original, name: str, C: Dyadic, c: Dyadic) -> tuple
 
 @singledispatch
 def _carried(op: Op, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
-    """Deviation of an operation's output from those of its inputs; infinite where nothing is known of the operation."""
+    """Deviation of an operation's output from those of its inputs.
+
+    By default infinite, unless the operation is the very same and nothing that it reads deviates or has lost a
+    coordinate.
+    """
     size = _count(state.network, node.outputs[0])
-    clean = all(not (part > 0).any() for part in parts) and node.op is before.op
+    whole = not any(name in state.kept for name in (*node.inputs, *node.outputs))
+    clean = whole and not _any(*parts) and node.op is before.op
     return np.zeros(size) if clean else np.full(size, np.inf)
 
 
 @_carried.register
 def _(op: Relu, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
-    return parts[0]
+    return parts[0] if _aligned(node, state) else np.full_like(parts[0], np.inf)
 
 
 @_carried.register
 def _(op: Activation, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
-    return np.asarray(np.where(parts[0] > 0, up(lipschitz(op) * parts[0]), 0.0))
+    if not _aligned(node, state) or op is not before.op:
+        return np.full_like(parts[0], np.inf)
+    return np.where(parts[0] != 0, up(up(up(lipschitz(op) * parts[0]))), 0.0)
 
 
 @_carried.register
 def _(op: Softmax, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
+    if any(name in state.kept for name in (*node.inputs, *node.outputs)) or op is not before.op:
+        return np.full(_count(state.network, node.output), np.inf)
     shape = state.network.shape(node.output)
     worst = parts[0].reshape(shape).max(axis=op.axis, keepdims=True)
-    return np.asarray(np.broadcast_to(0.5 * worst, shape)).ravel()
+    return np.broadcast_to(np.where(worst != 0, up(0.5 * worst), 0.0), shape).ravel()
 
 
 @_carried.register
 def _(op: Add, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
-    _demand_alignment(node, state, [state.coordinates(name) for name in node.inputs])
+    if not _aligned(node, state):
+        return np.full_like(parts[0], np.inf)
     total = parts[0] + parts[1]
-    return np.where(total > 0, up(total), 0.0)
+    return np.where(total != 0, up(total), 0.0)
 
 
 @_carried.register(Affine)
@@ -441,11 +486,23 @@ def _(op: Add, node: Node, before: Node, original: Original, state: Rewritten, p
 def _(
     op: Affine | BatchNorm, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]
 ) -> Array:
-    _demand_alignment(node, state, [state.coordinates(name) for name in node.inputs])
+    if not (_aligned(node, state) and _same_parameters(op, before.op, state.coordinates(node.output))):
+        return np.full_like(parts[0], np.inf)
     form = affine_form(op, state.network.shape(node.output))
-    scale = np.abs(form.scale).ravel() + form.scale_radius.ravel()
-    result = mask_product(parts[0], scale)
-    return np.where(parts[0] > 0, up(up(result)), 0.0)
+    scale = np.abs(form.scale).ravel() + 2 * form.scale_radius.ravel()
+    return np.where(parts[0] != 0, up(up(mask_product(parts[0], scale))), 0.0)
+
+
+def _same_parameters(new: Op, old: Op, coordinates: Array) -> bool:
+    """Whether every array of an elementwise operation is the original's at the coordinates that are left."""
+    for entry in fields(new):
+        mine, theirs = getattr(new, entry.name), getattr(old, entry.name)
+        if isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
+            if not np.array_equal(mine.ravel(), theirs.ravel()[coordinates]):
+                return False
+        elif mine is not theirs and mine != theirs:
+            return False
+    return True
 
 
 @_carried.register
@@ -457,24 +514,31 @@ def _(op: Select, node: Node, before: Node, original: Original, state: Rewritten
         start += original.network.tensors[name].size
     sources = np.concatenate([state.coordinates(name) + offsets[name] for name in node.inputs])[op.indices]
     if not np.array_equal(sources, before.op.indices[state.coordinates(node.output)]):
-        raise ModelError(f"rewritten node {node.name!r} selects other coordinates than the original")
+        return np.full(len(op.indices), np.inf)
     return np.concatenate(parts)[op.indices]
 
 
 @_carried.register
 def _(op: Constant, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
+    return _constant(op, node, original, state)
+
+
+def _constant(op: Constant, node: Node, original: Original, state: Rewritten) -> Array:
+    """A constant against what is known of the original tensor: its exact value, else its proven interval."""
     kept = state.coordinates(node.output)
     known = original.bounds.constants[node.output]
-    same = known.exact.ravel()[kept] & (
-        (known.value.reshape((-1,))[kept] - Dyadic.of(op.value).reshape((-1,))).sign() == 0
-    )
-    box = original.bounds.intervals[node.output]
     value = op.value.astype(np.float64).ravel()
+    if not np.isfinite(value).all():
+        return np.full(value.size, np.inf)
+    same = known.exact.ravel()[kept] & ((known.value.reshape((-1,))[kept] - Dyadic.of(value)).sign() == 0)
+    box = original.bounds.intervals[node.output]
     worst = np.maximum(np.abs(value - box.lower.ravel()[kept]), np.abs(box.upper.ravel()[kept] - value))
     return np.where(same, 0.0, up(worst))
 
 
-def _demand_alignment(node: Node, state: Rewritten, kept: list[Array]) -> None:
-    for coordinates in kept:
-        if not np.array_equal(coordinates, state.coordinates(node.output)):
-            raise ModelError(f"rewritten node {node.name!r} reads other coordinates than it writes")
+def _aligned(node: Node, state: Rewritten) -> bool:
+    """Whether an elementwise operation reads the coordinates that it writes."""
+    if not any(name in state.kept for name in (*node.inputs, *node.outputs)):
+        return True
+    mine = state.coordinates(node.output)
+    return all(np.array_equal(state.coordinates(name), mine) for name in node.inputs)

@@ -7,7 +7,7 @@ then merge dependent units. A round that changes nothing ends it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -56,8 +56,15 @@ def rewrite(original: Original, budget: float | None = None, stop: Callable[[], 
     work = _Work(original, budget, stop)
     state = work.run()
     final = epsilons(original, state, exact=budget is None)
+    if not all((values <= (budget or 0.0)).all() for values in final.values()):  # never so: every step was accepted
+        state = Rewritten.nothing_done(original.network)
+        final = epsilons(original, state, exact=True)
     level = "exact" if budget is None else "within"
-    kept = {relu.name: state.units(original.network, relu) for relu in original.network.relus}
+    left = {relu.name for relu in state.network.relus}
+    kept = {
+        relu.name: state.units(original.network, relu) if relu.name in left else np.zeros(0, dtype=np.int64)
+        for relu in original.network.relus
+    }
     refusals = (*work.refusals.values(), *_kept_though_stable(original, state, kept, budget))
     return Rewriting(state.network, Guarantee(level, budget or 0.0, final), kept, refusals)
 
@@ -83,6 +90,8 @@ class _Work:
         return state
 
     def _accept(self, candidate: Rewritten) -> bool:
+        if not _finite(candidate.network, self.original.network):
+            return False
         found = epsilons(self.original, candidate, exact=self.budget is None)
         return all(bool((values <= (self.budget or 0.0)).all()) for values in found.values())
 
@@ -127,6 +136,17 @@ class _Work:
     def _pattern(self, state: Rewritten, name: str) -> Sandwich | str:
         current = next((node for node in state.network.relus if node.name == name), None)
         return "the layer is gone" if current is None else sandwich(self.original, state, current)
+
+
+def _finite(network: Network, original: Network) -> bool:
+    """Whether no rewritten parameter overflowed its format."""
+    for node in network.nodes:
+        if node.op is original.producer[node.outputs[0]].op:
+            continue
+        arrays = (getattr(node.op, entry.name) for entry in fields(node.op))
+        if any(isinstance(array, np.ndarray) and not np.isfinite(array).all() for array in arrays):
+            return False
+    return True
 
 
 def _kept_though_stable(
