@@ -56,7 +56,7 @@ def test_the_tables_show_the_numbers() -> None:
 def test_the_lines_say_what_is_promised_and_what_was_seen() -> None:
     text = flat(report())
     assert "Guarantee: within=1e-05. No output differs by more than 2.5e-06 for every input of the domain" in text
-    assert "on 1,030 points: float64 1e-07, onnxruntime 2e-07 (allowed 0.001)." in text
+    assert "on 1,030 points: float64 1e-07, onnxruntime 2e-07 (a-priori rounding of both networks: 0.001)." in text
     assert "why kept: relu: merge 2 stably active units: not dependent" in text
     assert "note: a note" in text
     assert "total 1.50" in text

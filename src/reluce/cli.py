@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 
 from reluce._version import __version__
 from reluce.compress import Settings, compress, inspect, parse_guarantee
-from reluce.domain import DomainLike, box_from_data, load_data
+from reluce.domain import Box, DomainLike, box_from_data, load_data
 from reluce.errors import (
     CheckFailed,
     DomainError,
@@ -39,6 +40,12 @@ EXIT: dict[type[ReluceError], int] = {
     Interrupted: 130,
 }
 TIME_RAN_OUT, INTERNAL_ERROR = 4, 70
+
+WIDE = 240
+"""Columns for output that no terminal shows, so that lines can be searched."""
+
+# What typer raises for a wrong call. Newer versions bring their own copy of click, so `click.ClickException` is not it.
+CALL_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 EXIT_CODES = """Exit codes: 0 written (also when nothing could go); 1 the check of the result failed, nothing is left
 behind; 2 usage; 3 the model or the domain cannot be read; 4 the time limit or Ctrl-C came first, what was proved is
@@ -129,10 +136,12 @@ def compress_command(
     settings = Settings(parse_guarantee(guarantee), time_limit, ProverSettings(seed=seed), _shapes(input_shape))
     if save_domain is None and domain_from_data is not None:
         save_domain = target.with_name(target.name.removesuffix(".gz").removesuffix(".onnx") + ".domain.npz")
+    _demand_distinct({"IN.onnx": source, "--json": json_file, "--save-domain": save_domain})
+    _demand_distinct({"OUT.onnx": target, "--json": json_file, "--save-domain": save_domain})
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:
         report = compress(source, target, box, data=data, settings=settings, progress=progress)
-    _finish(report, json_file, quiet)
+    _finish(report, box, save_domain, json_file, quiet)
 
 
 @app.command("inspect", epilog=EXIT_CODES)
@@ -152,10 +161,11 @@ def inspect_command(
 ) -> None:
     """Show how many units of each layer are stable on the domain; write no network."""
     settings = Settings(None, time_limit, ProverSettings(seed=seed), _shapes(input_shape))
+    _demand_distinct({"IN.onnx": source, "--json": json_file, "--save-domain": save_domain})
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:
         report = inspect(source, box, data=data, settings=settings, progress=progress)
-    _finish(report, json_file, quiet)
+    _finish(report, box, save_domain, json_file, quiet)
 
 
 @app.callback(invoke_without_command=True)
@@ -175,16 +185,18 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
+        if code == EXIT[Interrupted]:  # typer's own answer to a KeyboardInterrupt
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
+    except CALL_ERROR as error:
         error.show()
-        return error.exit_code
+        return int(error.exit_code)
     except ReluceError as error:
         _complain(str(error))
         return next(code for kind, code in EXIT.items() if isinstance(error, kind))
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted; nothing was written")
         return EXIT[Interrupted]
     except Exception as error:  # a bug of ours: say so, with what is needed to report it
@@ -213,13 +225,19 @@ def _domain(
         raise UsageError("--margin goes with --domain-from-data")
     if data_file is None and save is not None:
         raise UsageError("--save-domain goes with --domain-from-data")
+    if box_file is not None:
+        return box_file
     if data_file is None:
-        return ranges or str(box_file)
+        return ranges or ()
     network = load(source, input_shapes=settings.input_shapes).network
-    box = box_from_data(network, load_data(network, data_file), margin, data_file.name)
-    if save is not None:
-        replace_file(save, box.to_bytes())
-    return box
+    return box_from_data(network, load_data(network, data_file), margin, data_file.name)
+
+
+def _demand_distinct(files: dict[str, Path | None]) -> None:
+    seen: dict[str, str] = {}
+    for role, path in files.items():
+        if path is not None and (other := seen.setdefault(os.path.realpath(path), role)) != role:
+            raise UsageError(f"{other} and {role} name the same file: {path}")
 
 
 def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
@@ -245,10 +263,28 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda what: status.update(what)
 
 
-def _finish(report: Report, json_file: Path | None, quiet: bool) -> None:
-    if not quiet:
-        Console().print(render(report))
+def _finish(report: Report, box: DomainLike, save: Path | None, json_file: Path | None, quiet: bool) -> None:
+    if save is not None and isinstance(box, Box):
+        replace_file(save, box.to_bytes())
+        report = replace(report, notes=(*report.notes, f"the box that was used is in {save}"))
     if json_file is not None:
         replace_file(json_file, (json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n").encode())
+    if not quiet:
+        _say(report)
     if report.cut_short:
         raise typer.Exit(TIME_RAN_OUT)
+
+
+def _say(report: Report) -> None:
+    """Print the tables; a terminal that lacks a letter, or a reader that hangs up, is no failure of the run."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    with console.capture() as captured:
+        console.print(render(report))
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(captured.get().encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

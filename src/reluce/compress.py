@@ -19,7 +19,7 @@ from reluce._version import __version__
 from reluce.domain import Box, DomainLike, fit_data, load_data, make_box
 from reluce.errors import Interrupted, UsageError
 from reluce.facts import Facts, Guarantee, Refusal
-from reluce.io import Loaded, Sizes, commit, load, loads, measure, serialise, write_temporary
+from reluce.io import Loaded, Sizes, commit, demand_writable, load, loads, measure, serialise, write_temporary
 from reluce.network import Array, Network
 from reluce.prove import Proof, ProverSettings, prove
 from reluce.report import Report, layer_rows
@@ -108,6 +108,7 @@ def compress(
     OutputError
         When ``target`` cannot be written.
     """
+    demand_writable(target)
     run = _Run(source, domain, data, settings, progress)
     with run.deadline.listening():
         loaded, box, proof = run.proved()
@@ -121,12 +122,13 @@ def compress(
         temporary = write_temporary(target, result)
         try:
             compressed, outcome = _checked(temporary, target, loaded, box, rewriting, proof.facts)
+            sizes = measure(compressed)
             run.lap("verify")
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         commit(temporary, target)
-    return run.report(loaded, box, proof, rewriting, measure(compressed), outcome)
+    return run.report(loaded, box, proof, rewriting, sizes, outcome)
 
 
 def inspect(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +22,9 @@ from reluce.errors import DomainError
 from reluce.network import Array, Network
 
 Ends = tuple[Array, Array]
+
+LARGEST_EXPONENT = 10_000
+"""Decimal exponents beyond this are refused; float64 ends at 308."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,8 +240,11 @@ def box_from_data(network: Network, data: Mapping[str, Array], margin: str = "0"
     lower, upper = {}, {}
     for name in network.inputs:
         shape = _input_shape(network, name)
-        lower[name] = _exact(data[name].min(axis=0), shape, f"{label}: least value of {name}") - width
-        upper[name] = _exact(data[name].max(axis=0), shape, f"{label}: largest value of {name}") + width
+        # Rounded outward, so that the box that is used is the box that a file can hold.
+        low = _exact(data[name].min(axis=0), shape, f"{label}: least value of {name}") - width
+        high = _exact(data[name].max(axis=0), shape, f"{label}: largest value of {name}") + width
+        lower[name] = _exact(_rounded(low, -1), shape, f"{label}: least value of {name}")
+        upper[name] = _exact(_rounded(high, 1), shape, f"{label}: largest value of {name}")
     return Box(lower, upper, f"data {label} with margin {margin}", assumption=True)
 
 
@@ -292,19 +297,26 @@ def fit_data(network: Network, arrays: Mapping[str, Array], label: str = "data")
 
 def _read_arrays(path: str | Path) -> dict[str, Array]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"X": loaded}
-        with loaded:
-            return {key: loaded[key] for key in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise DomainError(f"{path}: cannot be read as .npy or .npz: {error}") from error
+        with Path(path).open("rb") as file:  # numpy leaves a broken file open
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"X": loaded}
+            with loaded:
+                arrays = {key: loaded[key] for key in loaded.files}
+    except Exception as error:  # numpy and zipfile let through whatever their parsers meet
+        raise DomainError(f"{path}: cannot be read as .npy or .npz: {str(error) or type(error).__name__}") from error
+    for key, values in arrays.items():
+        if not isinstance(values, np.ndarray):
+            raise DomainError(f"{path}: cannot be read as .npy or .npz: its member {key!r} is no array")
+    return arrays
 
 
 def _exact(values: Array, shape: tuple[int, ...], label: str) -> Array:
     size = int(np.prod(shape, dtype=np.int64))
     if values.dtype.kind not in "fiub":
         raise DomainError(f"{label}: holds {values.dtype}, not numbers")
+    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
+        raise DomainError(f"{label}: holds {values.dtype}; store float64")
     if values.size != size:
         first = min(values.size, size)
         raise DomainError(f"{label}: has {values.size} values, expected {size}; the first at fault is number {first}")
@@ -352,6 +364,9 @@ def _interval(text: str, whole: str) -> tuple[Fraction, Fraction]:
 
 def _decimal(text: str, label: str) -> Fraction:
     try:
+        exponent = text.lower().partition("e")[2]
+        if exponent and abs(int(exponent)) > LARGEST_EXPONENT:  # Fraction would write out all its digits
+            raise OverflowError
         value = Fraction(text)
         float(value)
     except (ValueError, ZeroDivisionError, OverflowError) as error:

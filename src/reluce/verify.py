@@ -96,8 +96,10 @@ def unchanged(original: Loaded) -> Check:
 
 def _demand_same_interface(before: Network, after: Network) -> None:
     same = before.inputs == after.inputs and before.outputs == after.outputs
-    shapes = all(before.tensors[name].shape == after.tensors[name].shape for name in (*before.inputs, *before.outputs))
-    if not (same and shapes):
+    shapes = same and all(
+        before.tensors[name].shape == after.tensors[name].shape for name in (*before.inputs, *before.outputs)
+    )
+    if not shapes:
         raise CheckFailed("the compressed network has other inputs or outputs than the original")
 
 
@@ -171,9 +173,10 @@ def _compare(expected: Array, found: Array, allowed: Array | float, where: str) 
         else expected == found
     )
     difference = np.where(same, 0.0, difference)
-    # Fails closed: a NaN on one side only is not "<= allowed". Without a finite bound nothing can be judged.
+    # Fails closed: a NaN on one side only is not "<= allowed", and a new one counts even where no bound is known.
     bound = np.broadcast_to(np.asarray(allowed, dtype=np.float64), difference.shape)
-    wrong = ~(difference <= bound) & np.isfinite(bound)
+    broken = np.isfinite(expected) & ~np.isfinite(found)
+    wrong = np.where(np.isfinite(bound), ~(difference <= bound), broken)
     if wrong.any():
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise CheckFailed(
@@ -204,7 +207,12 @@ def _in_onnxruntime(
             expected = before.run(None, feed)
         except Exception as error:
             return None, f"onnxruntime cannot run the original: {_first_line(error)}"
-        found = after.run(None, feed)
+        try:
+            found = after.run(None, feed)
+        except Exception as error:
+            raise CheckFailed(
+                f"onnxruntime runs the original but not the compressed network: {_first_line(error)}"
+            ) from error
         for name, first, second in zip(_output_names(before), expected, found, strict=True):
             bound: Array | float = np.inf
             if name in allowed:

@@ -88,11 +88,12 @@ def analyse(
         work.constants[name] = Constancy.of(box.lower[name] == box.upper[name], np.where(low == high, low, 0.0))
         loose = (low != high) & work.constants[name].constant  # fixed, but at a number that is no float64
         work.constants[name] = replace(work.constants[name], exact=work.constants[name].exact & ~loose)
-    for node in network.nodes:
-        if isinstance(node.op, Relu) and node.inputs[0] in work.intervals:
-            progress(node.output)
-            work.settle(node)
-        work.forward(node)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows becomes unbounded
+        for node in network.nodes:
+            if isinstance(node.op, Relu) and node.inputs[0] in work.intervals:
+                progress(node.output)
+                work.settle(node)
+            work.forward(node)
     return Bounds(work.intervals, work.constants, work.relaxations, work.settled)
 
 

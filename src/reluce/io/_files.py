@@ -48,6 +48,21 @@ def _decompress(data: bytes, where: str) -> bytes:
     return plain
 
 
+def demand_writable(path: PathLike) -> None:
+    """Find out early, before hours of work, that a file could not be written: its folder is missing or it is one.
+
+    Raises
+    ------
+    OutputError
+        When ``path`` is a folder, or its folder does not exist.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target}: is a directory, cannot write a file there")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: its folder does not exist")
+
+
 def write_temporary(path: PathLike, data: bytes) -> Path:
     """Write ``data`` to a new temporary file beside ``path`` and return its path.
 

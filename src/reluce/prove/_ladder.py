@@ -130,7 +130,7 @@ def _second_look(
         for corners in (settled.highest, settled.lowest):
             if corners and not stop():
                 witnesses.feed(corners)
-        exact_left -= _exact_corners(network, node, witnesses, settled, exact_left)
+        exact_left -= _exact_corners(network, box, node, witnesses, settled, exact_left)
     for node in witnesses.layers:
         if stop():
             return
@@ -151,25 +151,22 @@ def _all_data(witnesses: Witnesses, data: Mapping[str, Array], stop: Callable[[]
         witnesses.feed({name: values[start : start + 4 * BATCH] for name, values in data.items()})
 
 
-def _exact_corners(network: Network, node: Node, witnesses: Witnesses, settled: Settled, budget: int) -> int:
-    """Where float64 cannot tell the sign at the best corner, let exact arithmetic tell; returns what was spent."""
-    cost = exact_cost(network, node.inputs[0])
-    spent = 0
-    if not settled.highest:
+def _exact_corners(network: Network, box: Box, node: Node, witnesses: Witnesses, settled: Settled, budget: int) -> int:
+    """Where float64 cannot tell a sign at the most promising corners, let exact arithmetic tell; returns the cost."""
+    if not any(mask.any() for mask in witnesses.open(node)):
         return 0
-    assert isinstance(node.op, Relu)
-    shape = network.shape(node.inputs[0])
-    units = by_unit(np.arange(settled.rung.size).reshape(1, *shape), node)[0]
-    unit_of = np.empty(settled.rung.size, dtype=np.int64)
-    unit_of[units] = np.arange(units.shape[1])
-    for row, coordinate in enumerate(settled.open):
-        unit = int(unit_of[coordinate])
-        lacking = [mask[unit] for mask in witnesses.open(node)]
-        for positive, corners in ((True, settled.highest), (False, settled.lowest)):
-            if lacking[0 if positive else 1] and spent + cost <= budget:
-                point = {name: values[row] for name, values in corners.items()}
-                spent += cost
-                witnesses.confirm_exactly(node, unit, positive, point, cost)
+    cost = max(1, exact_cost(network, node.inputs[0]))
+    corners = [settled.highest, settled.lowest] if settled.highest else []
+    points = [{name: ends[side] for name, ends in box.inner.items()} for side in (0, 1)]
+    points += [
+        {name: values[row] for name, values in part.items()} for row in range(len(settled.open)) for part in corners
+    ]
+    spent = 0
+    for point in points:
+        if spent + cost > budget or not any(mask.any() for mask in witnesses.open(node)):
+            break
+        spent += cost
+        witnesses.feed_exactly(node, point)
     return spent
 
 

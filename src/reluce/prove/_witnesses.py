@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from reluce.bounds import Interval, exact_cost, exact_intervals, float_error
+from reluce.bounds import Interval, exact_intervals, float_error
 from reluce.domain import Box
 from reluce.network import Array, Dyadic, Network, Node, Relu, evaluate
 
@@ -119,31 +119,30 @@ class Witnesses:
             live, hits = live[~taken], hits[:, ~taken]
         return found
 
-    def confirm_exactly(self, node: Node, unit: int, positive: bool, point: Mapping[str, Array], limit: int) -> bool:
-        """Decide one sign at one point in exact arithmetic, and keep the point if it is a witness.
+    def feed_exactly(self, node: Node, point: Mapping[str, Array]) -> bool:
+        """Try one point on all units of one ReLU in exact arithmetic, and keep it if it is a witness for any.
 
         Parameters
         ----------
-        node, unit, positive
-            The ReLU, the unit's index and the sign that is claimed.
+        node
+            The ReLU.
         point
             For each graph input one sample, ``(*sample shape)``.
-        limit
-            Multiplications that may be spent.
         """
-        cost = exact_cost(self.network, node.inputs[0])
-        batch = {name: values[None] for name, values in point.items()}
-        if cost > limit or not self.box.contains(batch)[0]:
+        if not self.box.contains({name: values[None] for name, values in point.items()})[0]:
             return False
         exact = {name: Dyadic.of(values) for name, values in point.items()}
         ends = {name: (value, value) for name, value in exact.items()}
         found = exact_intervals(self.network, ends, node.inputs[0])
         if found is None:
             return False
-        signs = by_unit(found[node.inputs[0]][0].sign()[None], node)[0, :, unit]
-        if not (signs > 0 if positive else signs < 0).any():
+        signs = by_unit(found[node.inputs[0]][0].sign()[None], node)[0]
+        lacking_positive, lacking_negative = self.open(node)
+        gained = lacking_positive & (signs > 0).any(axis=0), lacking_negative & (signs < 0).any(axis=0)
+        for side, units in zip((self.positive, self.negative), gained, strict=True):
+            side[node.name][units] = len(self._rows)
+        if not (gained[0].any() or gained[1].any()):
             return False
-        (self.positive if positive else self.negative)[node.name][unit] = len(self._rows)
         self._rows.append({name: values.copy() for name, values in point.items()})
         return True
 

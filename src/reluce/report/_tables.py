@@ -28,14 +28,14 @@ def render(report: Report) -> RenderableType:
 
 
 def _layers(report: Report) -> Table:
-    table = Table(title=f"Units of {report.name} on {report.domain}{_assumed(report)}", title_justify="left")
-    table.add_column("layer")
+    table = Table(title=Text(f"Units of {report.name} on {report.domain}{_assumed(report)}"), title_justify="left")
+    table.add_column("layer", overflow="fold")
     columns = ["units", "constant", "inactive", "active", "unstable", "undecided"]
     for name in columns + (["kept"] if report.compressed is not None else []):
         table.add_column(name, justify="right")
     for row in report.layers:
         cells = [str(getattr(row, name)) for name in columns]
-        table.add_row(row.name, *cells, *([str(row.kept)] if report.compressed is not None else []))
+        table.add_row(Text(row.name), *cells, *([str(row.kept)] if report.compressed is not None else []))
     return table
 
 
@@ -94,7 +94,7 @@ def _check(report: Report) -> str:
     if check.float64 is not None:
         parts.append(f"float64 {check.float64:.3g}")
     if check.onnxruntime is not None:
-        bound = "measured only" if check.measured_only else f"allowed {check.allowed:.3g}"
+        bound = "measured only" if check.measured_only else f"a-priori rounding of both networks: {check.allowed:.3g}"
         parts.append(f"onnxruntime {check.onnxruntime:.3g} ({bound})")
     note = f" [{check.note}]" if check.note else ""
     return f"Check: largest deviation on {check.points:,} points: {', '.join(parts) or 'not run'}{note}."

@@ -53,7 +53,7 @@ def fold_layer(
     if exact and products > EXACT_PRODUCTS:
         return "too large to check that every new weight is representable"
     if exact and not all(_representable(before, op) for op in dense):
-        return "a new weight is not representable (see --guarantee within=EPS)"
+        return "a new weight is not exactly representable (try --guarantee within=EPS)"
     folded = _folded(state, pattern)
     return folded if accept(folded) else "its deviation does not fit in the guarantee"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from reluce.facts import Guarantee, Refusal, Verdict
-from reluce.network import Array, Network, Opaque
+from reluce.network import Array, Dense, Network, Opaque
 from reluce.rewrite._constants import remove_exactly, remove_within
 from reluce.rewrite._fold import fold_layer
 from reluce.rewrite._merge import merge_layer
@@ -65,7 +65,8 @@ def rewrite(original: Original, budget: float | None = None, stop: Callable[[], 
         relu.name: state.units(original.network, relu) if relu.name in left else np.zeros(0, dtype=np.int64)
         for relu in original.network.relus
     }
-    refusals = (*work.refusals.values(), *_kept_though_stable(original, state, kept, budget))
+    standing = [refusal for (_, layer), refusal in work.refusals.items() if len(kept[layer])]
+    refusals = (*standing, *_kept_though_stable(original, state, kept, budget))
     return Rewriting(state.network, Guarantee(level, budget or 0.0, final), kept, refusals)
 
 
@@ -154,7 +155,7 @@ def _kept_though_stable(
 ) -> list[Refusal]:
     """Why units that were proved stable are still there, a line per layer and reason."""
     found = []
-    how = "exactly" if budget is None else f"within {budget:g}"
+    how = "exactly (try --guarantee within=EPS)" if budget is None else f"within {budget:g}"
     for relu in state.network.relus:
         facts = original.facts.layers[relu.name]
         left = kept[relu.name]
@@ -166,7 +167,7 @@ def _kept_though_stable(
             )
         if active:
             pattern = sandwich(original, state, relu)
-            why = pattern if isinstance(pattern, str) else f"not dependent on the other active units {how}"
+            why = pattern if isinstance(pattern, str) else f"not linearly dependent on each other {how}"
             found.append(Refusal(relu.output, f"merge {active} stably active units", why))
     return found
 
@@ -177,4 +178,6 @@ def _reader(state: Rewritten, name: str, how: str) -> str:
     for node in state.network.consumers[name]:
         if isinstance(node.op, Opaque):
             return f"kept: read by {describe(node)}"
-    return f"their values cannot be moved into the next bias {how}, or a sum or reshape needs them"
+        if not isinstance(node.op, Dense):
+            return f"kept: {describe(node)} and what is behind it cannot do without them"
+    return f"their values cannot be moved into the next bias {how}"
