@@ -124,7 +124,7 @@ def cells(row: Row) -> list[str]:
     """The row of the table."""
     name = row.case.name + ("" if row.case.stated else " *")
     if row.exact is None or row.within is None or row.exact.compressed is None or row.within.compressed is None:
-        return [name, "refused: " + row.refusal, *[""] * 10]
+        return [name, "refused: " + row.refusal, *[""] * (len(COLUMNS) - 2)]
     verdicts = [sum(getattr(layer, kind) for layer in row.exact.layers) for kind in VERDICTS]
     seconds, after = row.exact.seconds, row.within.compressed.parameters
     proving = seconds["total"] - seconds["load"] - seconds["verify"]
@@ -138,10 +138,11 @@ def cells(row: Row) -> list[str]:
         *[str(count) for count in verdicts],
         deviation + ("?" if check is not None and check.measured_only else ""),
         f"{proving:.2f}" + ("!" if row.exact.cut_short else ""),
-        f"{seconds['verify']:.2f}",
+        *[f"{seconds[stage]:.2f}" for stage in STAGES],
     ]
 
 
+STAGES = ("load", "refute", "bounds", "rewrite", "verify")
 VERDICTS = ("constant", "inactive", "active", "unstable", "undecided")
 COLUMNS = (
     "network",
@@ -155,10 +156,10 @@ COLUMNS = (
     "undec",
     "deviation",
     "s",
-    "verify s",
+    *STAGES,
 )
 LEGEND = """exact, within=1e-5: parameters after. deviation: largest in onnxruntime at within=1e-5 (?: measured only).
-s: total - load - verify at exact (!: time limit). *: no box stated with the file, [-1,1] assumed."""
+s: total - load - verify at exact (!: time limit); then seconds by stage. *: no box stated with the file, [-1,1] assumed."""
 
 
 def table(rows: list[Row]) -> Table:

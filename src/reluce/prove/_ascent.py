@@ -68,7 +68,6 @@ def ascend(
 
 def _goals(witnesses: Witnesses, node: Node) -> list[tuple[int, bool]]:
     positive, negative = witnesses.open(node)
-    # A unit without any witness is dead or linear so far; one sign is enough to look for on each.
     return [(int(unit), True) for unit in np.flatnonzero(positive)] + [
         (int(unit), False) for unit in np.flatnonzero(negative)
     ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reluce.bounds import RUNGS, Bounds, Interval, Settled, analyse, exact_cost
+from reluce.bounds import RUNGS, Bounds, Settled, analyse, exact_cost
 from reluce.domain import Box
 from reluce.facts import Facts, LayerFacts, Rung, Verdict
 from reluce.network import Array, Network, Node, Relu
@@ -165,8 +165,9 @@ def _exact_corners(network: Network, box: Box, node: Node, witnesses: Witnesses,
     for point in points:
         if spent + cost > budget or not any(mask.any() for mask in witnesses.open(node)):
             break
-        spent += cost
-        witnesses.feed_exactly(node, point)
+        if witnesses.unclear(node, point):
+            spent += cost
+            witnesses.feed_exactly(node, point)
     return spent
 
 
@@ -276,6 +277,3 @@ class _Clock:
         now = time.perf_counter()
         self.seconds[name] += now - self._last
         self._last = now
-
-
-__all__ = ["Interval", "Proof", "ProverSettings", "prove"]

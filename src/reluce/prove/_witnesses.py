@@ -146,6 +146,14 @@ class Witnesses:
         self._rows.append({name: values.copy() for name, values in point.items()})
         return True
 
+    def unclear(self, node: Node, point: Mapping[str, Array]) -> bool:
+        """Whether float64 leaves open the sign of some unit that lacks a witness, at one point."""
+        batch = {name: values[None] for name, values in point.items()}
+        with np.errstate(over="ignore", invalid="ignore"):
+            z = by_unit(evaluate(self.network, batch, until=node.inputs[0])[node.inputs[0]], node)[0]
+        lacking = np.logical_or(*self.open(node))
+        return bool((lacking & ~(np.abs(z) > self._error[node.name])).any())
+
 
 def _visible(network: Network, node: Node, errors: Mapping[str, Array]) -> bool:
     return node.inputs[0] in errors and not _behind_opaque(network, node)

@@ -142,7 +142,7 @@ class _Work:
 def _finite(network: Network, original: Network) -> bool:
     """Whether no rewritten parameter overflowed its format."""
     for node in network.nodes:
-        if node.op is original.producer[node.outputs[0]].op:
+        if not node.outputs or node.op is original.producer[node.outputs[0]].op:
             continue
         arrays = (getattr(node.op, entry.name) for entry in fields(node.op))
         if any(isinstance(array, np.ndarray) and not np.isfinite(array).all() for array in arrays):

@@ -1,137 +1,19 @@
-"""The input domain: a closed box with exact rational ends.
-
-Decimals such as 0.1 are kept as the rational numbers that they spell. Where floats are needed, ``outer`` rounds
-outward (every statement proved for it holds on the domain) and ``inner`` rounds inward (every float point in it lies in
-the domain, so it can serve as a witness).
-"""
+"""Domains and samples as users state them: ranges in decimals, ``.npz`` boxes, boxes around data."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
-from math import nextafter
 from pathlib import Path
 
 import numpy as np
 
+from reluce.domain._box import Box, rounded, spell
 from reluce.errors import DomainError
 from reluce.network import Array, Network
 
-Ends = tuple[Array, Array]
-
 LARGEST_EXPONENT = 10_000
 """Decimal exponents beyond this are refused; float64 ends at 308."""
-
-
-@dataclass(frozen=True, eq=False)
-class Box:
-    """A box for each graph input.
-
-    Parameters
-    ----------
-    lower, upper
-        For each graph input an object array of ``Fraction`` with the input's sample shape.
-    description
-        How the box was stated, for reports.
-    assumption
-        True when the box was derived from data: nothing guarantees that later inputs stay inside.
-
-    Raises
-    ------
-    DomainError
-        When a lower end exceeds the upper end; the message names the coordinate.
-    """
-
-    lower: Mapping[str, Array]
-    upper: Mapping[str, Array]
-    description: str = ""
-    assumption: bool = False
-
-    def __post_init__(self) -> None:
-        for name, low in self.lower.items():
-            for index in np.argwhere(low > self.upper[name])[:1]:
-                place = tuple(int(i) for i in index)
-                raise DomainError(
-                    f"domain of input {name!r}: lower end {float(low[place])!r} exceeds upper end "
-                    f"{float(self.upper[name][place])!r} at coordinate {_spell(place)}"
-                )
-
-    @cached_property
-    def outer(self) -> Mapping[str, Ends]:
-        """For each input float64 ends ``(lower, upper)`` rounded outward."""
-        return {name: (_rounded(self.lower[name], -1), _rounded(self.upper[name], 1)) for name in self.lower}
-
-    @cached_property
-    def inner(self) -> Mapping[str, Ends]:
-        """For each input float64 ends rounded inward; ``lower > upper`` where no float64 lies between them."""
-        return {name: (_rounded(self.lower[name], 1), _rounded(self.upper[name], -1)) for name in self.lower}
-
-    @cached_property
-    def has_points(self) -> bool:
-        """Whether any float64 point lies in the box."""
-        return all(bool((low <= high).all()) for low, high in self.inner.values())
-
-    def contains(self, points: Mapping[str, Array]) -> Array:
-        """Which of the given float points lie in the box, exactly; ``points`` are ``(samples, *sample shape)``."""
-        masks = []
-        for name, (low, high) in self.inner.items():
-            x = points[name]
-            masks.append(((x >= low) & (x <= high)).reshape(len(x), -1).all(axis=1))
-        return np.asarray(np.logical_and.reduce(masks))
-
-    def clip(self, points: Mapping[str, Array]) -> dict[str, Array]:
-        """Move points into the box."""
-        return {name: np.clip(points[name], low, high) for name, (low, high) in self.inner.items()}
-
-    def sample(self, generator: np.random.Generator, samples: int) -> dict[str, Array]:
-        """Uniform random points, ``(samples, *sample shape)`` each."""
-        points = {}
-        for name, (low, high) in self.inner.items():
-            share = generator.random((samples, *low.shape))
-            points[name] = low * (1 - share) + high * share
-        return self.clip(points)
-
-    def corners(self, generator: np.random.Generator, samples: int) -> dict[str, Array]:
-        """The lowest and the highest corner, then random ones; ``samples`` rows in all."""
-        points = {}
-        for name, (low, high) in self.inner.items():
-            high_side = generator.random((samples, *low.shape)) < 0.5
-            high_side[0] = False
-            high_side[1 % samples] = samples > 1
-            points[name] = np.where(high_side, high, low)
-        return points
-
-    def to_arrays(self) -> dict[str, Array]:
-        """The outward-rounded ends in the layout that ``load_box`` reads."""
-        if len(self.lower) == 1:
-            ((low, high),) = self.outer.values()
-            return {"lo": low, "hi": high}
-        arrays = {}
-        for name, (low, high) in self.outer.items():
-            arrays[f"{name}.lo"], arrays[f"{name}.hi"] = low, high
-        return arrays
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over the exact ends."""
-        state = hashlib.sha256()
-        for name in self.lower:
-            for ends in (self.lower[name], self.upper[name]):
-                state.update(repr((name, ends.shape)).encode())
-                known: dict[int, str] = {}
-                state.update(";".join(known.setdefault(id(value), str(value)) for value in ends.ravel()).encode())
-        return state.hexdigest()
-
-    def to_bytes(self) -> bytes:
-        """The box as an ``.npz`` file that ``load_box`` reads."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **self.to_arrays())  # type: ignore[arg-type]
-        return buffer.getvalue()
-
 
 DomainLike = Box | str | Path | Sequence[str] | Mapping[str, Array]
 """Whatever ``make_box`` understands."""
@@ -243,8 +125,8 @@ def box_from_data(network: Network, data: Mapping[str, Array], margin: str = "0"
         # Rounded outward, so that the box that is used is the box that a file can hold.
         low = _exact(data[name].min(axis=0), shape, f"{label}: least value of {name}") - width
         high = _exact(data[name].max(axis=0), shape, f"{label}: largest value of {name}") + width
-        lower[name] = _exact(_rounded(low, -1), shape, f"{label}: least value of {name}")
-        upper[name] = _exact(_rounded(high, 1), shape, f"{label}: largest value of {name}")
+        lower[name] = _exact(rounded(low, -1), shape, f"{label}: least value of {name}")
+        upper[name] = _exact(rounded(high, 1), shape, f"{label}: largest value of {name}")
     return Box(lower, upper, f"data {label} with margin {margin}", assumption=True)
 
 
@@ -323,33 +205,12 @@ def _exact(values: Array, shape: tuple[int, ...], label: str) -> Array:
     values = values.reshape(shape)
     for index in np.argwhere(~np.isfinite(values))[:1] if values.dtype.kind == "f" else ():
         place = tuple(int(i) for i in index)
-        raise DomainError(f"{label}: {values[place]} at coordinate {_spell(place)}")
+        raise DomainError(f"{label}: {values[place]} at coordinate {spell(place)}")
     known: dict[object, Fraction] = {}
     flat = [known.setdefault(value, Fraction(value)) for value in values.ravel().tolist()]
     result = np.empty(size, dtype=object)
     result[:] = flat
     return result.reshape(shape)
-
-
-def _rounded(ends: Array, direction: int) -> Array:
-    known: dict[int, float] = {}
-    flat = ends.ravel()
-    result = np.empty(flat.size, dtype=np.float64)
-    for i, value in enumerate(flat):
-        key = id(value)
-        if key not in known:
-            known[key] = _directed(value, direction)
-        result[i] = known[key]
-    return result.reshape(ends.shape)
-
-
-def _directed(value: Fraction, direction: int) -> float:
-    nearest = float(value)
-    if direction > 0 and Fraction(nearest) < value:
-        return nextafter(nearest, float("inf"))
-    if direction < 0 and Fraction(nearest) > value:
-        return nextafter(nearest, float("-inf"))
-    return nearest
 
 
 def _interval(text: str, whole: str) -> tuple[Fraction, Fraction]:
@@ -387,10 +248,6 @@ def _input_shape(network: Network, name: str) -> tuple[int, ...]:
             f"input {name!r} has dimensions that the model leaves open; fix them with --input-shape {name}:D0,D1,..."
         )
     return shape
-
-
-def _spell(place: tuple[int, ...]) -> str:
-    return "[" + ", ".join(map(str, place)) + "]"
 
 
 def _names(names: Iterable[str]) -> str:
