@@ -146,7 +146,8 @@ def test_json_holds_the_printed_numbers(target: Path, tmp_path: Path, capsys: Ca
         columns = ("units", "constant", "inactive", "active", "unstable", "undecided", "kept")
         assert [int(cell) for cell in row.strip("│").split("│")[1:]] == [layer[name] for name in columns]
     flat = " ".join(printed.split())
-    assert f"No output differs by more than {data['guarantee']['epsilon']:.3g}" in flat
+    promised = float(flat.split("No output differs by more than ")[1].split()[0])
+    assert data["guarantee"]["epsilon"] <= promised <= 1.01 * data["guarantee"]["epsilon"]
     assert f"onnxruntime {data['max_deviation']:.3g}" in flat
     assert data["guarantee"]["level"] == "within"
     assert data["compressed"]["bytes"] == target.stat().st_size

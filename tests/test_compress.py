@@ -251,18 +251,47 @@ def test_twice_at_exact_changes_nothing(tmp_path: Path, make: Callable[[], Model
 
 def test_random_networks_twice(tmp_path: Path) -> None:
     for seed in range(5):
-        _, once = small(random_chain([3, 8, 8, 2], seed), tmp_path)
-        compress(once, once, "0,1")  # in place
-        data = once.read_bytes()
-        compress(once, once, "0,1")
-        assert once.read_bytes() == data
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        _, once = small(random_chain([3, 8, 8, 2], seed), folder)
+        twice, again = folder / "twice.onnx", folder / "again.onnx"
+        compress(once, twice, "0,1")
+        compress(twice, again, "0,1")
+        assert again.read_bytes() == twice.read_bytes()
 
 
-def test_compressed_in_place(tmp_path: Path) -> None:
+def test_the_original_is_never_replaced(tmp_path: Path) -> None:
     path = saved(known(), tmp_path / "net.onnx")
-    compress(path, path, "0,1")
-    assert path.read_bytes() != known().SerializeToString()
-    assert [child.name for child in tmp_path.iterdir()] == ["net.onnx"]
+    link = tmp_path / "link.onnx"
+    link.symlink_to(path)
+    for target in (path, link):
+        with pytest.raises(UsageError, match="would replace the original"):
+            compress(path, target, "0,1")
+    assert path.read_bytes() == known().SerializeToString()
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["link.onnx", "net.onnx"]
+
+
+def test_write_protected_files_are_never_replaced(tmp_path: Path) -> None:
+    source, target = saved(known(), tmp_path / "in.onnx"), tmp_path / "out.onnx"
+    target.write_bytes(b"precious")
+    target.chmod(0o444)
+    with pytest.raises(OutputError, match=r"out\.onnx: is write-protected"):
+        compress(source, target, "0,1")
+    assert target.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("budget", [0, -1.0, float("nan"), float("inf")])
+def test_budgets_that_are_none(budget: float) -> None:
+    with pytest.raises(UsageError, match="expected a positive number"):
+        Settings(budget=budget)
+
+
+def test_samples_outside_the_domain_are_counted(tmp_path: Path) -> None:
+    source = saved(known(), tmp_path / "in.onnx")
+    width = known().graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    data = np.vstack([np.full((3, width), 0.5), np.full((2, width), 255.0)])
+    report = compress(source, tmp_path / "out.onnx", "0,1", data=data)
+    assert any("2 of 5 data samples lie outside the domain" in note for note in report.notes)
 
 
 def test_gzip_in_and_out(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from reluce.errors import (
     ReluceError,
     UsageError,
 )
-from reluce.io import load, replace_file
+from reluce.io import demand_writable, load, replace_file
 from reluce.prove import ProverSettings
 from reluce.report import Report, render
 
@@ -84,7 +84,7 @@ SaveBox = Annotated[
     typer.Option(
         "--save-domain",
         metavar="FILE.npz",
-        help="Write the box that was used. With --domain-from-data, compress writes OUT.domain.npz by default.",
+        help="Where to write the box of --domain-from-data (compress: OUT.domain.npz by default; inspect: nowhere).",
     ),
 ]
 DataFile = Annotated[
@@ -94,7 +94,7 @@ DataFile = Annotated[
 TimeLimit = Annotated[
     float | None, typer.Option(metavar="SECONDS", min=0.0, help="Stop proving and rewriting then; use what is proved.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the random points that refutation tries.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random points that refutation tries.")]
 InputShape = Annotated[
     list[str] | None,
     typer.Option(
@@ -136,8 +136,8 @@ def compress_command(
     settings = Settings(parse_guarantee(guarantee), time_limit, ProverSettings(seed=seed), _shapes(input_shape))
     if save_domain is None and domain_from_data is not None:
         save_domain = target.with_name(target.name.removesuffix(".gz").removesuffix(".onnx") + ".domain.npz")
-    _demand_distinct({"IN.onnx": source, "--json": json_file, "--save-domain": save_domain})
-    _demand_distinct({"OUT.onnx": target, "--json": json_file, "--save-domain": save_domain})
+    read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}
+    _demand_distinct(read, {"OUT.onnx": target, "--json": json_file, "--save-domain": save_domain})
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:
         report = compress(source, target, box, data=data, settings=settings, progress=progress)
@@ -161,7 +161,8 @@ def inspect_command(
 ) -> None:
     """Show how many units of each layer are stable on the domain; write no network."""
     settings = Settings(None, time_limit, ProverSettings(seed=seed), _shapes(input_shape))
-    _demand_distinct({"IN.onnx": source, "--json": json_file, "--save-domain": save_domain})
+    read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}
+    _demand_distinct(read, {"--json": json_file, "--save-domain": save_domain})
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:
         report = inspect(source, box, data=data, settings=settings, progress=progress)
@@ -233,11 +234,16 @@ def _domain(
     return box_from_data(network, load_data(network, data_file), margin, data_file.name)
 
 
-def _demand_distinct(files: dict[str, Path | None]) -> None:
-    seen: dict[str, str] = {}
-    for role, path in files.items():
-        if path is not None and (other := seen.setdefault(os.path.realpath(path), role)) != role:
+def _demand_distinct(read: dict[str, Path | None], written: dict[str, Path | None]) -> None:
+    """No file that is written may be one that is read, or written twice; and each must be writable."""
+    seen = {os.path.realpath(path): role for role, path in read.items() if path is not None}
+    for role, path in written.items():
+        if path is None:
+            continue
+        other = seen.setdefault(os.path.realpath(path), role)
+        if other != role:
             raise UsageError(f"{other} and {role} name the same file: {path}")
+        demand_writable(path)
 
 
 def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:

@@ -19,7 +19,18 @@ from reluce._version import __version__
 from reluce.domain import Box, DomainLike, fit_data, load_data, make_box
 from reluce.errors import Interrupted, UsageError
 from reluce.facts import Facts, Guarantee, Refusal
-from reluce.io import Loaded, Sizes, commit, demand_writable, load, loads, measure, serialise, write_temporary
+from reluce.io import (
+    Loaded,
+    Sizes,
+    commit,
+    demand_writable,
+    load,
+    loads,
+    measure,
+    read_bytes,
+    serialise,
+    write_temporary,
+)
 from reluce.network import Array, Network
 from reluce.prove import Proof, ProverSettings, prove
 from reluce.report import Report, layer_rows
@@ -51,6 +62,12 @@ class Settings:
     time_limit: float | None = None
     prover: ProverSettings = field(default_factory=ProverSettings)
     input_shapes: Mapping[str, tuple[int, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and not 0 < self.budget < float("inf"):
+            raise UsageError(f"budget {self.budget!r}: expected a positive number, or None for the exact guarantee")
+        if self.time_limit is not None and not self.time_limit >= 0:
+            raise UsageError(f"time limit {self.time_limit!r}: expected seconds, or None for no limit")
 
 
 def parse_guarantee(text: str) -> float | None:
@@ -107,7 +124,13 @@ def compress(
         When the result disagrees with the original; ``target`` is untouched.
     OutputError
         When ``target`` cannot be written.
+    UsageError
+        When ``target`` is ``source``.
+    Interrupted
+        When Ctrl-C came before anything was proved.
     """
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise UsageError(f"{os.fspath(target)}: the result would replace the original; give it another name")
     demand_writable(target)
     run = _Run(source, domain, data, settings, progress)
     with run.deadline.listening():
@@ -159,6 +182,7 @@ class _Run:
     ) -> None:
         self.source, self.domain, self.data, self.settings, self.progress = source, domain, data, settings, progress
         self.deadline = Deadline(settings.time_limit)
+        self.notes: tuple[str, ...] = ()
         self.seconds = dict.fromkeys(("load", "refute", "bounds", "rewrite", "verify"), 0.0)
         self._start = self._last = time.perf_counter()
 
@@ -173,6 +197,7 @@ class _Run:
         loaded = load(self.source, input_shapes=self.settings.input_shapes)
         box = make_box(loaded.network, self.domain)
         samples = None if self.data is None else _samples(loaded.network, self.data)
+        self.notes += () if samples is None else _outside(box, samples)
         self.lap("load")
         proof = prove(loaded.network, box, samples, self.settings.prover, lambda: self.deadline.passed, self.progress)
         self._last = time.perf_counter()
@@ -202,7 +227,7 @@ class _Run:
             check=outcome,
             seconds={**self.seconds, "total": time.perf_counter() - self._start},
             refusals=refusals,
-            notes=(*loaded.notes, *_opaque_notes(loaded.network)),
+            notes=(*loaded.notes, *self.notes, *_opaque_notes(loaded.network)),
             cut_short=self.deadline.cut,
         )
 
@@ -215,15 +240,19 @@ def _samples(network: Network, data: Data) -> dict[str, Array]:
     return fit_data(network, {network.inputs[0]: data})
 
 
+def _outside(box: Box, samples: Mapping[str, Array]) -> tuple[str, ...]:
+    inside = box.contains(samples)
+    lost = int((~inside).sum())
+    if not lost:
+        return ()
+    return (f"{lost:,} of {inside.size:,} data samples lie outside the domain and were passed over",)
+
+
 def _checked(
     temporary: Path, target: PathLike, loaded: Loaded, box: Box, rewriting: Rewriting, facts: Facts
 ) -> tuple[Loaded, Check]:
     """Read the file back from the disk, as a user would, and run it against the original."""
-    stored = temporary.read_bytes()
-    if os.fspath(target).endswith(".gz"):
-        import gzip
-
-        stored = gzip.decompress(stored)
+    stored = read_bytes(temporary, compressed=os.fspath(target).endswith(".gz"))
     if stored == loaded.data:
         return replace(loaded, data=stored), unchanged(loaded)
     shapes = _fixed_shapes(loaded.network)

@@ -91,7 +91,7 @@ def check(
 
 def unchanged(original: Loaded) -> Check:
     """The check of a file that is the original byte for byte."""
-    return Check(0, 0.0, 0.0, 0.0, "the output is the input, byte for byte")
+    return Check(0, 0.0, 0.0, 0.0, "the output holds the same model, byte for byte")
 
 
 def _demand_same_interface(before: Network, after: Network) -> None:

@@ -30,6 +30,9 @@ CHUNK = 4_000_000
 EXACT_BUDGET = 20_000_000
 """Multiplications that exact replay may spend on one network (a second or two)."""
 
+MOST_BITS = 4096
+"""Longest common denominator of the box for exact replay; beyond it the outward-rounded box serves."""
+
 RUNGS = (Rung.NONE, Rung.CONSTANT, Rung.CLOSED_FORM, Rung.INTERVAL, Rung.CROWN, Rung.EXACT)
 
 
@@ -189,8 +192,8 @@ class _Work:
         return z, self._seeds_of(seeds, rows, rung)
 
     def _relaxed(self, below: str) -> dict[str, Relaxation]:
-        made = {node.name: node.inputs[0] for node in self.network.relus}
-        return {node: relax(self.intervals[made[node]], below) for node in self.relaxations}
+        settled = [node for node in self.network.relus if node.name in self.relaxations]
+        return {node.name: relax(self.intervals[node.inputs[0]], below) for node in settled}
 
     def _pass(
         self,
@@ -305,10 +308,6 @@ class _Work:
             return {name: (Dyadic.of(low), Dyadic.of(high)) for name, (low, high) in outer}, ONE
         ends = {name: (_integers(lower[name] * scale), _integers(upper[name] * scale)) for name in lower}
         return ends, Dyadic(np.array(scale, dtype=object), 0)
-
-
-MOST_BITS = 4096
-"""Longest common denominator of the box for exact replay; beyond it the outward-rounded box serves."""
 
 
 def _integers(values: Array) -> Dyadic:

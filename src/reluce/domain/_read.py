@@ -33,7 +33,10 @@ def make_box(network: Network, domain: DomainLike) -> Box:
         return _box_from_arrays(network, {key: np.asarray(value) for key, value in domain.items()}, "box")
     if isinstance(domain, Path) or (isinstance(domain, str) and domain.endswith(".npz")):
         return load_box(network, domain)
-    return box_from_ranges(network, [domain] if isinstance(domain, str) else list(domain))
+    ranges = [domain] if isinstance(domain, str) else list(domain)
+    if not all(isinstance(text, str) for text in ranges):
+        raise DomainError(f"domain {domain!r}: expected ranges such as '0,1', the path of an .npz, arrays or a Box")
+    return box_from_ranges(network, ranges)
 
 
 def _fitting(network: Network, box: Box) -> Box:
@@ -60,6 +63,10 @@ def box_from_ranges(network: Network, ranges: Sequence[str]) -> Box:
     for text in ranges:
         name, separator, interval = text.rpartition("=")
         pair = _interval(interval, text)
+        if name in ends or (not separator and general is not None):
+            raise DomainError(
+                f"--range {text!r}: a range for {repr(name) if separator else 'all inputs'} is given twice"
+            )
         if not separator:
             general = pair
         elif name not in network.inputs:
@@ -93,6 +100,8 @@ def _box_from_arrays(network: Network, arrays: Mapping[str, Array], label: str) 
     for name in network.inputs:
         prefix = f"{name}." if f"{name}.lo" in arrays or len(network.inputs) > 1 else ""
         for key in (f"{prefix}lo", f"{prefix}hi"):
+            if key not in arrays and label.endswith(".npy"):
+                raise DomainError(f"{label}: a box is an .npz with lo and hi; for samples there is --domain-from-data")
             if key not in arrays:
                 raise DomainError(
                     f"{label}: no domain for input {name!r}: array {key!r} is missing (found {_names(arrays)})"
@@ -145,8 +154,12 @@ def load_data(network: Network, path: str | Path) -> dict[str, Array]:
     """
     arrays = _read_arrays(path)
     if len(network.inputs) == 1 and network.inputs[0] not in arrays:
-        key = "X" if "X" in arrays else next(iter(arrays), "")
-        arrays = {network.inputs[0]: arrays[key]} if key else {}
+        if "X" not in arrays and len(arrays) > 1:
+            raise DomainError(
+                f"{path}: holds {_names(arrays)}; name the samples 'X' or {network.inputs[0]!r}, after the input"
+            )
+        chosen = arrays.get("X", next(iter(arrays.values()), None))
+        arrays = {} if chosen is None else {network.inputs[0]: chosen}
     return fit_data(network, arrays, str(path))
 
 
@@ -185,8 +198,14 @@ def _read_arrays(path: str | Path) -> dict[str, Array]:
                 return {"X": loaded}
             with loaded:
                 arrays = {key: loaded[key] for key in loaded.files}
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise DomainError(f"{path}: cannot be read as .npy or .npz: {reason}") from error
     except Exception as error:  # numpy and zipfile let through whatever their parsers meet
-        raise DomainError(f"{path}: cannot be read as .npy or .npz: {str(error) or type(error).__name__}") from error
+        reason = str(error) or type(error).__name__
+        if "pickle" in reason:  # numpy takes whatever it does not know for a pickle, and advises to load it
+            reason = "it holds Python objects, or is no such file at all"
+        raise DomainError(f"{path}: cannot be read as .npy or .npz: {reason}") from error
     for key, values in arrays.items():
         if not isinstance(values, np.ndarray):
             raise DomainError(f"{path}: cannot be read as .npy or .npz: its member {key!r} is no array")
@@ -200,12 +219,12 @@ def _exact(values: Array, shape: tuple[int, ...], label: str) -> Array:
     if values.dtype.kind == "f" and values.dtype.itemsize > 8:
         raise DomainError(f"{label}: holds {values.dtype}; store float64")
     if values.size != size:
-        first = min(values.size, size)
-        raise DomainError(f"{label}: has {values.size} values, expected {size}; the first at fault is number {first}")
+        fault = f"coordinate {values.size} is missing" if values.size < size else f"coordinate {size} is one too many"
+        raise DomainError(f"{label}: has {values.size} values, expected {size}: {fault}")
     values = values.reshape(shape)
     for index in np.argwhere(~np.isfinite(values))[:1] if values.dtype.kind == "f" else ():
         place = tuple(int(i) for i in index)
-        raise DomainError(f"{label}: {values[place]} at coordinate {spell(place)}")
+        raise DomainError(f"{label}: {values[place]} at coordinate {spell(place)}; every end must be finite")
     known: dict[object, Fraction] = {}
     flat = [known.setdefault(value, Fraction(value)) for value in values.ravel().tolist()]
     result = np.empty(size, dtype=object)
@@ -238,14 +257,15 @@ def _decimal(text: str, label: str) -> Fraction:
 def _demand_all(network: Network, ends: Mapping[str, object]) -> None:
     for name in network.inputs:
         if name not in ends:
-            raise DomainError(f"no domain for input {name!r}; give --range {name}=LO,HI")
+            raise DomainError(f"no domain for input {name!r}; give a range for it, such as --range {name}=0,1")
 
 
 def _input_shape(network: Network, name: str) -> tuple[int, ...]:
     shape = network.tensors[name].shape
     if shape is None:
         raise DomainError(
-            f"input {name!r} has dimensions that the model leaves open; fix them with --input-shape {name}:D0,D1,..."
+            f"input {name!r} has dimensions that the model leaves open; "
+            f"fix them, with numbers for all but the batch: --input-shape {name}:-1,D1,.."
         )
     return shape
 

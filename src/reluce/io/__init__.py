@@ -1,6 +1,6 @@
 """ONNX files: read into a network, written back with what no rewrite touched left as it was."""
 
-from reluce.io._files import commit, demand_writable, replace_file, write_temporary
+from reluce.io._files import commit, demand_writable, read_bytes, replace_file, write_temporary
 from reluce.io._load import load, loads
 from reluce.io._loaded import Group, Loaded, Sizes
 from reluce.io._measure import measure
@@ -15,6 +15,7 @@ __all__ = [
     "load",
     "loads",
     "measure",
+    "read_bytes",
     "replace_file",
     "serialise",
     "write_temporary",

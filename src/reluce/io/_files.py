@@ -14,8 +14,8 @@ from reluce.errors import ModelError, OutputError
 PathLike = str | os.PathLike[str]
 
 
-def read_bytes(path: PathLike) -> bytes:
-    """Return the bytes of a file, decompressed where its name ends in ``.gz``.
+def read_bytes(path: PathLike, compressed: bool | None = None) -> bytes:
+    """Return the bytes of a file, decompressed where it is ``compressed`` (by default: its name ends in ``.gz``).
 
     Raises
     ------
@@ -33,7 +33,7 @@ def read_bytes(path: PathLike) -> bytes:
         raise ModelError(f"{where}: cannot be read ({_reason(error)})") from None
     if not data:
         raise ModelError(f"{where}: the file is empty (0 bytes)")
-    return _decompress(data, where) if where.endswith(".gz") else data
+    return _decompress(data, where) if (where.endswith(".gz") if compressed is None else compressed) else data
 
 
 def _decompress(data: bytes, where: str) -> bytes:
@@ -49,18 +49,20 @@ def _decompress(data: bytes, where: str) -> bytes:
 
 
 def demand_writable(path: PathLike) -> None:
-    """Find out early, before hours of work, that a file could not be written: its folder is missing or it is one.
+    """Find out early, before the work, that a file cannot be written.
 
     Raises
     ------
     OutputError
-        When ``path`` is a folder, or its folder does not exist.
+        When ``path`` is a folder or write-protected, or its folder does not exist.
     """
     target = Path(path)
     if target.is_dir():
         raise OutputError(f"{target}: is a directory, cannot write a file there")
     if not target.parent.is_dir():
         raise OutputError(f"{target}: its folder does not exist")
+    if target.exists() and not target.stat().st_mode & 0o222:  # renaming over it would not ask
+        raise OutputError(f"{target}: is write-protected")
 
 
 def write_temporary(path: PathLike, data: bytes) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from decimal import ROUND_CEILING, Decimal
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -20,7 +21,7 @@ def as_text(report: Report, width: int = 100) -> str:
 
 def render(report: Report) -> RenderableType:
     """The tables for a rich console."""
-    parts: list[RenderableType] = [_layers(report)]
+    parts: list[RenderableType] = [Text(f"{report.name} on {report.domain}{_assumed(report)}"), _layers(report)]
     if report.compressed is not None:
         parts.append(_sizes(report))
     parts.extend(Text(line) for line in _lines(report))
@@ -28,7 +29,7 @@ def render(report: Report) -> RenderableType:
 
 
 def _layers(report: Report) -> Table:
-    table = Table(title=Text(f"Units of {report.name} on {report.domain}{_assumed(report)}"), title_justify="left")
+    table = Table()
     table.add_column("layer", overflow="fold")
     columns = ["units", "constant", "inactive", "active", "unstable", "undecided"]
     for name in columns + (["kept"] if report.compressed is not None else []):
@@ -45,7 +46,7 @@ def _assumed(report: Report) -> str:
 
 def _sizes(report: Report) -> Table:
     assert report.compressed is not None
-    table = Table(title="Size", title_justify="left")
+    table = Table()
     table.add_column("")
     for name in ("before", "after", "removed"):
         table.add_column(name, justify="right")
@@ -62,12 +63,34 @@ def _lines(report: Report) -> list[str]:
         lines += [_nothing_gone(report)] if report.compressed == report.model else []
         lines += [_promise(report), _check(report)]
     lines += [f"why kept: {refusal.where}: {refusal.what}: {refusal.why}" for refusal in report.refusals]
-    lines += [f"note: {row.name}: {row.undecided} units undecided: {row.reason}" for row in report.layers if row.reason]
+    lines += _undecided(report)
     lines += [f"note: {note}" for note in report.notes]
     if report.cut_short:
         lines.append("note: time ran out or the run was interrupted; what was proved by then was used")
-    seconds = ", ".join(f"{name} {value:.2f}" for name, value in report.seconds.items())
-    return [*lines, f"seconds: {seconds}"]
+    stages = {name: value for name, value in report.seconds.items() if report.compressed or name not in WRITING}
+    return [*lines, "seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in stages.items())]
+
+
+WRITING = ("rewrite", "verify")
+"""Stages that ``inspect`` does not have."""
+
+
+def _undecided(report: Report) -> list[str]:
+    """One line for each reason that left whole layers undecided."""
+    layers: dict[str, list[str]] = {}
+    for row in report.layers:
+        if row.reason:
+            layers.setdefault(row.reason, []).append(row.name)
+    return [f"note: undecided, {reason}: {', '.join(names)}" for reason, names in layers.items()]
+
+
+def _ceiling(value: float) -> str:
+    """Three digits, rounded up: a printed bound must not be below the proved one."""
+    exact = Decimal(repr(value))
+    if not exact or not exact.is_finite():
+        return f"{value:g}"
+    step = Decimal(1).scaleb(exact.adjusted() - 2)
+    return f"{float(exact.quantize(step, rounding=ROUND_CEILING)):.3g}"
 
 
 def _nothing_gone(report: Report) -> str:
@@ -80,9 +103,10 @@ def _promise(report: Report) -> str:
     guarantee = report.guarantee
     assert guarantee is not None
     where = f"for every input of the domain{' (an assumption)' if report.assumption else ''}, over the reals"
-    if guarantee.level == "exact":
-        return f"Guarantee: exact. The outputs are equal {where}."
-    return f"Guarantee: within={guarantee.budget:g}. No output differs by more than {guarantee.epsilon:.3g} {where}."
+    name = "exact" if guarantee.level == "exact" else f"within={guarantee.budget:g}"
+    if guarantee.epsilon == 0:
+        return f"Guarantee: {name}. The outputs are equal {where}."
+    return f"Guarantee: {name}. No output differs by more than {_ceiling(guarantee.epsilon)} {where}."
 
 
 def _check(report: Report) -> str:
@@ -94,7 +118,8 @@ def _check(report: Report) -> str:
     if check.float64 is not None:
         parts.append(f"float64 {check.float64:.3g}")
     if check.onnxruntime is not None:
-        bound = "measured only" if check.measured_only else f"a-priori rounding of both networks: {check.allowed:.3g}"
+        bound = f"allowed {check.allowed:.3g}: epsilon and the float rounding of both networks"
+        bound = "measured only" if check.measured_only else bound
         parts.append(f"onnxruntime {check.onnxruntime:.3g} ({bound})")
     note = f" [{check.note}]" if check.note else ""
     return f"Check: largest deviation on {check.points:,} points: {', '.join(parts) or 'not run'}{note}."

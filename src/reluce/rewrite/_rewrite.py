@@ -7,7 +7,7 @@ then merge dependent units. A round that changes nothing ends it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Rewriting:
     network: Network
     guarantee: Guarantee
     kept: Mapping[str, Array]
-    refusals: tuple[Refusal, ...] = field(default=())
+    refusals: tuple[Refusal, ...] = ()
 
 
 def rewrite(original: Original, budget: float | None = None, stop: Callable[[], bool] = lambda: False) -> Rewriting:
@@ -56,16 +56,15 @@ def rewrite(original: Original, budget: float | None = None, stop: Callable[[], 
     work = _Work(original, budget, stop)
     state = work.run()
     final = epsilons(original, state, exact=budget is None)
-    if not all((values <= (budget or 0.0)).all() for values in final.values()):  # never so: every step was accepted
-        state = Rewritten.nothing_done(original.network)
-        final = epsilons(original, state, exact=True)
+    if not _fits(final, budget):  # every step was accepted, so this is a bug of ours, and nothing may be claimed
+        raise RuntimeError("a rewritten network does not keep its guarantee")
     level = "exact" if budget is None else "within"
     left = {relu.name for relu in state.network.relus}
     kept = {
         relu.name: state.units(original.network, relu) if relu.name in left else np.zeros(0, dtype=np.int64)
         for relu in original.network.relus
     }
-    standing = [refusal for (_, layer), refusal in work.refusals.items() if len(kept[layer])]
+    standing = [refusal for layer, refusal in work.refusals.items() if len(kept[layer])]
     refusals = (*standing, *_kept_though_stable(original, state, kept, budget))
     return Rewriting(state.network, Guarantee(level, budget or 0.0, final), kept, refusals)
 
@@ -75,7 +74,7 @@ class _Work:
 
     def __init__(self, original: Original, budget: float | None, stop: Callable[[], bool]) -> None:
         self.original, self.budget, self.stop = original, budget, stop
-        self.refusals: dict[tuple[str, str], Refusal] = {}
+        self.refusals: dict[str, Refusal] = {}  # by ReLU
 
     def run(self) -> Rewritten:
         # What costs nothing is used even when time has run out: that is what the proofs were for.
@@ -94,7 +93,7 @@ class _Work:
         if not _finite(candidate.network, self.original.network):
             return False
         found = epsilons(self.original, candidate, exact=self.budget is None)
-        return all(bool((values <= (self.budget or 0.0)).all()) for values in found.values())
+        return _fits(found, self.budget)
 
     def _spent(self, state: Rewritten) -> float:
         found = epsilons(self.original, state, exact=self.budget is None)
@@ -114,20 +113,24 @@ class _Work:
 
     def _fold(self, state: Rewritten) -> Rewritten:
         for relu in self.original.network.relus:
+            if self.stop():
+                break
             pattern = self._pattern(state, relu.name)
-            if isinstance(pattern, str) or self.stop():
+            if isinstance(pattern, str):
                 continue
             result = fold_layer(self.original, state, pattern, self.budget is None, self._accept)
             if not isinstance(result, str):
                 state = result
             elif len(pattern.active) == len(pattern.units):
-                self.refusals["fold", relu.name] = Refusal(relu.output, "fold the layer", result)
+                self.refusals[relu.name] = Refusal(relu.output, "layer not folded", result)
         return state
 
     def _merge(self, state: Rewritten) -> Rewritten:
         for relu in self.original.network.relus:
+            if self.stop():
+                break
             pattern = self._pattern(state, relu.name)
-            if isinstance(pattern, str) or self.stop():
+            if isinstance(pattern, str):
                 continue
             room = 0.0 if self.budget is None else max(0.0, self.budget - self._spent(state))
             if self.budget is None or room > 0:
@@ -137,6 +140,11 @@ class _Work:
     def _pattern(self, state: Rewritten, name: str) -> Sandwich | str:
         current = next((node for node in state.network.relus if node.name == name), None)
         return "the layer is gone" if current is None else sandwich(self.original, state, current)
+
+
+def _fits(deviations: Mapping[str, Array], budget: float | None) -> bool:
+    """Whether no output deviates by more than the budget; NaN never fits."""
+    return all(bool((values <= (budget or 0.0)).all()) for values in deviations.values())
 
 
 def _finite(network: Network, original: Network) -> bool:
@@ -163,21 +171,29 @@ def _kept_though_stable(
         active = int((facts.verdict[left] == Verdict.ACTIVE).sum())
         if removable:
             found.append(
-                Refusal(relu.output, f"remove {removable} inactive or constant units", _reader(state, relu.output, how))
+                Refusal(
+                    relu.output,
+                    f"{removable} inactive or constant {_units(removable)} not removed",
+                    _reader(state, relu.output, how),
+                )
             )
         if active:
             pattern = sandwich(original, state, relu)
-            why = pattern if isinstance(pattern, str) else f"not linearly dependent on each other {how}"
-            found.append(Refusal(relu.output, f"merge {active} stably active units", why))
+            why = pattern if isinstance(pattern, str) else f"no row is a combination of the others {how}"
+            found.append(Refusal(relu.output, f"{active} active {_units(active)} not merged", why))
     return found
+
+
+def _units(count: int) -> str:
+    return "unit" if count == 1 else "units"
 
 
 def _reader(state: Rewritten, name: str, how: str) -> str:
     if name in state.network.outputs:
-        return "kept: read by the graph output"
+        return "read by the graph output"
     for node in state.network.consumers[name]:
         if isinstance(node.op, Opaque):
-            return f"kept: read by {describe(node)}"
+            return f"read by {describe(node)}"
         if not isinstance(node.op, Dense):
-            return f"kept: {describe(node)} and what is behind it cannot do without them"
+            return f"{describe(node)} and what is behind it cannot do without them"
     return f"their values cannot be moved into the next bias {how}"
