@@ -311,6 +311,7 @@ class _Work:
 
 
 def _integers(values: Array) -> Dyadic:
+    values = np.asarray(values, dtype=object)  # arithmetic on a 0-d object array gives a bare number
     flat = np.empty(values.size, dtype=object)
     flat[:] = [int(value) for value in values.ravel()]
     return Dyadic(flat.reshape(values.shape), 0)

@@ -81,6 +81,8 @@ def _dense_value(op: Dense, rows: Array, x: Dyadic) -> Dyadic:
 @constancy.register
 def _(op: Affine, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy:
     (x,) = inputs
+    if op.scale is not None and not op.divide and (op.scale == 0).any():
+        x = x.zeroed(np.broadcast_to(op.scale == 0, shape))  # whatever x is, 0 x is 0
     if not x.constant.any():
         return x
     if op.divide:
@@ -93,9 +95,18 @@ def _(op: Affine, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy:
     return Constancy(x.constant, x.exact, value)
 
 
-@constancy.register(BatchNorm)
-@constancy.register(Activation)
-def _(op: BatchNorm | Activation, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy:
+@constancy.register
+def _(op: BatchNorm, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy:
+    nothing = _inexact(inputs[0].constant)
+    zero = np.broadcast_to(op.scale == 0, shape)
+    if not zero.any():
+        return nothing
+    shift = Constancy.of(zero, np.broadcast_to(op.shift, shape))
+    return Constancy(nothing.constant | zero, zero, shift.value)
+
+
+@constancy.register
+def _(op: Activation, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy:
     return _inexact(inputs[0].constant)
 
 

@@ -142,7 +142,10 @@ def rounded(ends: Array, direction: int) -> Array:
 
 
 def _directed(value: Fraction, direction: int) -> float:
-    nearest = float(value)
+    try:
+        nearest = float(value)
+    except OverflowError as error:
+        raise DomainError("domain: an end is larger than any float64") from error
     if direction > 0 and Fraction(nearest) < value:
         return nextafter(nearest, float("inf"))
     if direction < 0 and Fraction(nearest) > value:

@@ -43,6 +43,7 @@ from reluce.network import (
 from reluce.rewrite._residual import any_nonzero, bounded_residual, columns_of, nonnegative_product, parameters_of
 from reluce.rewrite._residual_exact import exact_residual, plainly_equal
 from reluce.rewrite._state import Original, Rewritten
+from reluce.rewrite._well_formed import well_formed
 from reluce.rounding import dot_error, mask_product, up
 
 Deviations = dict[str, Array]
@@ -65,6 +66,8 @@ def deviation(original: Original, state: Rewritten, exact: bool) -> Deviations:
     dict
         For each tensor of the rewritten network a non-negative array of its sample shape (flat where unknown).
     """
+    if not well_formed(original.network, state):
+        return {name: np.full(_count(state.network, name), np.inf) for name in state.network.tensors}
     found: Deviations = {}
     for name in state.network.inputs:
         found[name] = np.zeros(_count(state.network, name))
@@ -103,12 +106,12 @@ def _node_deviation(original: Original, state: Rewritten, node: Node, found: Map
 def epsilons(original: Original, state: Rewritten, exact: bool) -> dict[str, Array]:
     """The proven deviation of each graph output, flat; behind an operation that is not modelled it is 0 or infinite."""
     found = deviation(original, state, exact)
-    for name in state.network.outputs:
+    for name in original.network.outputs:
         if name in state.kept and not np.array_equal(state.kept[name], np.arange(original.network.tensors[name].size)):
             found[name] = np.full_like(
                 found[name], np.inf
             )  # an output has to stand for itself, coordinate by coordinate
-    return {name: found[name] for name in state.network.outputs}
+    return {name: found[name] for name in original.network.outputs}
 
 
 def _count(network: Network, name: str) -> int:
@@ -215,11 +218,12 @@ def _same_parameters(new: Op, old: Op, coordinates: Array) -> bool:
 @_carried.register
 def _(op: Select, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
     assert isinstance(before.op, Select)
-    offsets, start = {}, 0
-    for name in before.inputs:
-        offsets[name] = start
-        start += original.network.tensors[name].size
-    sources = np.concatenate([state.coordinates(name) + offsets[name] for name in node.inputs])[op.indices]
+    left = set(node.inputs)  # a tensor that is read twice is lost twice
+    starts = np.cumsum([0, *(original.network.tensors[name].size for name in before.inputs)])
+    read = [(name, int(start)) for name, start in zip(before.inputs, starts, strict=False) if name in left]
+    if tuple(name for name, _ in read) != node.inputs:
+        return np.full(len(op.indices), np.inf)
+    sources = np.concatenate([state.coordinates(name) + start for name, start in read])[op.indices]
     if not np.array_equal(sources, before.op.indices[state.coordinates(node.output)]):
         return np.full(len(op.indices), np.inf)
     return np.concatenate(parts)[op.indices]

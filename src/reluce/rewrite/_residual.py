@@ -15,7 +15,7 @@ import numpy as np
 from reluce.bounds import dense_form
 from reluce.network import Array, Constant, Dense, Network, Node, Op, Relu
 from reluce.rewrite._state import Original, Rewritten
-from reluce.rounding import dot_error, product_error, up
+from reluce.rounding import UNDERFLOW, dot_error, product_error, up
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +125,7 @@ def _reach(original: Original, tensor: str, radius: Array) -> Array:
     """``max over positions of radius @ |T|``, per row."""
     magnitude = original.bounds.intervals[tensor].magnitude.reshape(-1, radius.shape[1])
     reach = 2 * nonnegative_product(magnitude, radius).max(axis=0)
+    reach = reach + np.where(radius.any(axis=1), (radius.shape[1] + 2) * UNDERFLOW, 0.0)
     return np.where(np.isnan(reach), np.inf, reach)
 
 
