@@ -501,3 +501,29 @@ def test_progress_is_told(tmp_path: Path) -> None:
     assert told[0] == "loading"
     assert "rewriting" in told
     assert told[-1] == "checking the result"
+
+
+def test_scalar_samples_and_decimal_ends(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x", "column"], ["r"]),
+        helper.make_node("Gemm", ["r", "W", "b"], ["z"]),
+        helper.make_node("Relu", ["z"], ["h"]),
+        helper.make_node("MatMul", ["h", "V"], ["y"]),
+    ]
+    weights = {
+        "column": np.array([-1, 1]),
+        "W": np.array([[10, -3]], np.float32),
+        "b": np.array([-1, 3], np.float32),
+        "V": np.ones((2, 1), np.float32),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "scalar",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N"])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 1])],
+        [onnx.numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    report, _ = small(model, tmp_path, "0.1,1")
+    # 10 x - 1 >= 0 on [1/10, 1], with equality at an end that is no float: only exact arithmetic can tell.
+    assert report.layers[0].verdicts == ("active", "active")

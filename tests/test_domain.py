@@ -426,3 +426,9 @@ def test_an_input_of_unknown_shape_asks_for_it() -> None:
     model = build([helper.make_node("Relu", ["x"], ["y"])], {"x": ["N", "M"]}, {"y": ["N", "M"]}, {})
     with pytest.raises(DomainError, match=r"'x' has dimensions.*--input-shape x:"):
         box_from_ranges(network_of(model), ["0,1"])
+
+
+def test_ends_beyond_every_float_are_refused() -> None:
+    data = {"x": np.full((1, 2), 1.7e308)}
+    with pytest.raises(DomainError, match="larger than any float64"):
+        box_from_data(ONE, data, "1e308")

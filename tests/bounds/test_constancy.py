@@ -9,7 +9,8 @@ from hypothesis import given
 from oracle import ranges
 from strategies import Case, box_of, chain, networks
 
-from reluce.bounds import analyse
+from reluce.bounds import Constancy, analyse, constancy
+from reluce.network import Affine, BatchNorm
 
 
 @given(networks())
@@ -40,3 +41,14 @@ def test_inactive_units_are_zero() -> None:
     assert found["h1"].exact.tolist() == [True, False]
     assert found["y"].exact.tolist() == [True]
     assert np.asarray(found["y"].value.nearest()).tolist() == [0.5]
+
+
+def test_a_scale_of_zero_makes_a_constant() -> None:
+    varying = Constancy.nothing((2,))
+    scale, shift = np.array([0, 1], np.float32), np.array([3, 4], np.float32)
+    ones = np.ones(2, np.float32)
+    for op in (Affine(scale, shift), BatchNorm(scale, shift, ones, ones, 1e-5)):
+        found = constancy(op, [varying], (2,))
+        assert found.constant.tolist() == [True, False]
+        assert found.exact.tolist() == [True, False]
+        assert found.value.nearest()[0] == 3
