@@ -75,3 +75,13 @@ def mask_product(coefficients: Array, values: Array) -> Array:
     """``coefficients * values`` with ``0 * inf = 0``: a term that is not there adds nothing."""
     with np.errstate(invalid="ignore"):
         return np.where(coefficients == 0, 0.0, coefficients * values)
+
+
+def nonnegative_product(values: Array, weight: Array) -> Array:
+    """``values @ weight.T`` of non-negative arrays, with ``0 * inf = 0``; rounded to nearest, as numpy does."""
+    finite = np.isfinite(values)
+    result: Array = np.where(finite, values, 0.0) @ weight.T
+    if finite.all():
+        return result
+    reached = (~finite).astype(np.float64) @ (weight > 0).T.astype(np.float64)
+    return np.where(reached > 0, np.inf, result)

@@ -28,7 +28,7 @@ import numpy as np
 from reluce.bounds._forms import affine_form, dense_form
 from reluce.bounds._interval import Interval
 from reluce.network import Add, Affine, Array, BatchNorm, Constant, Dense, Network, Node, Op, Relu, Select, scatter
-from reluce.rounding import UNDERFLOW, dot_error, mask_product, up
+from reluce.rounding import UNDERFLOW, dot_error, mask_product, nonnegative_product, up
 
 SLOPES = 4096
 """Slopes are integer multiples of 1 / SLOPES."""
@@ -163,11 +163,11 @@ def _(
     A = state.coefficients.pop(node.output)
     form, x = dense_form(op), intervals[node.inputs[0]]
     size = np.abs(A)
-    reach = _bounded_product(x.magnitude, np.abs(form.weight))  # |W| H, (*positions, out)
+    reach = nonnegative_product(x.magnitude, np.abs(form.weight))  # |W| H, (*positions, out)
     terms = op.weight.shape[0]
     state.slack += _inner(dot_error(terms, reach), size) + dot_error(A[0].size + 1, _inner(np.abs(form.bias), size))
     if form.weight_radius is not None:
-        state.slack += 2 * _inner(_bounded_product(x.magnitude, form.weight_radius), size)
+        state.slack += 2 * _inner(nonnegative_product(x.magnitude, form.weight_radius), size)
     if form.bias_radius is not None:
         state.slack += 2 * _inner(form.bias_radius, size)
     state.constant = state.constant + _inner(form.bias, A)
@@ -273,13 +273,3 @@ def _inner(values: Array, coefficients: Array) -> Array:
     finite = np.isfinite(flat)
     beyond = mask_product(rows[:, ~finite], flat[~finite]).sum(axis=1)
     return np.asarray(rows[:, finite] @ flat[finite] + beyond)
-
-
-def _bounded_product(magnitude: Array, weight: Array) -> Array:
-    """``magnitude @ weight.T`` for non-negative arguments, with ``inf * 0 = 0``."""
-    finite = np.isfinite(magnitude)
-    result = np.where(finite, magnitude, 0.0) @ weight.T
-    if finite.all():
-        return np.asarray(result)
-    reached = (~finite).astype(np.float64) @ (weight > 0).T.astype(np.float64)
-    return np.where(reached > 0, np.inf, result)

@@ -40,11 +40,11 @@ from reluce.network import (
     Select,
     Softmax,
 )
-from reluce.rewrite._residual import any_nonzero, bounded_residual, columns_of, nonnegative_product, parameters_of
+from reluce.rewrite._residual import any_nonzero, bounded_residual, columns_of, parameters_of
 from reluce.rewrite._residual_exact import exact_residual, plainly_equal
 from reluce.rewrite._state import Original, Rewritten
 from reluce.rewrite._well_formed import well_formed
-from reluce.rounding import dot_error, mask_product, up
+from reluce.rounding import dot_error, mask_product, nonnegative_product, up
 
 Deviations = dict[str, Array]
 

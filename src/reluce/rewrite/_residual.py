@@ -15,7 +15,7 @@ import numpy as np
 from reluce.bounds import dense_form
 from reluce.network import Array, Constant, Dense, Network, Node, Op, Relu
 from reluce.rewrite._state import Original, Rewritten
-from reluce.rounding import UNDERFLOW, dot_error, product_error, up
+from reluce.rounding import UNDERFLOW, dot_error, nonnegative_product, product_error, up
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +30,6 @@ class _Residual:
 
 def any_nonzero(*arrays: Array) -> bool:
     return any(bool(np.any(array != 0)) for array in arrays)
-
-
-def nonnegative_product(d: Array, weight: Array) -> Array:
-    finite = np.isfinite(d)
-    result = np.where(finite, d, 0.0) @ weight.T
-    if finite.all():
-        return np.asarray(result)
-    reached = (~finite).astype(np.float64) @ (weight > 0).T.astype(np.float64)
-    return np.where(reached > 0, np.inf, result)
 
 
 @dataclass(frozen=True, eq=False)
