@@ -159,7 +159,7 @@ COLUMNS = (
     *STAGES,
 )
 LEGEND = """exact, within=1e-5: parameters after. deviation: largest in onnxruntime at within=1e-5 (?: measured only).
-s: total - load - verify at exact (!: time limit); then seconds by stage. *: no box stated with the file, [-1,1] assumed."""
+s: total - load - verify at exact (!: time limit); then seconds by stage. *: no box is stated, [-1,1] assumed."""
 
 
 def table(rows: list[Row]) -> Table:
