@@ -53,8 +53,9 @@ class Interval:
 
     @property
     def middle(self) -> Array:
-        """A point of each interval (finite intervals only)."""
-        return 0.5 * self.lower + 0.5 * self.upper
+        """A point of each interval; NaN or infinite where it is not bounded on both sides."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(0.5 * self.lower + 0.5 * self.upper)
 
     @staticmethod
     def unknown(shape: tuple[int, ...]) -> Interval:

@@ -40,7 +40,7 @@ def sensitivity(network: Network) -> dict[str, Array]:
     Infinite where a path to an output crosses an operation without a Lipschitz bound.
     """
     total = sum(network.tensors[name].size for name in network.outputs)
-    rows = total if total <= MOST_ROWS else 1
+    rows = total if 0 < total <= MOST_ROWS else 1  # none at all: outputs whose shapes are not known
     found = {name: np.zeros((rows, tensor.size)) for name, tensor in network.tensors.items()}
     start = 0
     for name in network.outputs:
