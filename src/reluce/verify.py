@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -222,7 +223,7 @@ def _in_onnxruntime(
     return worst, "" if allowed else "measured only: part of the network is not modelled"
 
 
-def _session(data: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202 (onnxruntime ships no types)
+def _session(data: bytes) -> Any:  # onnxruntime ships no types
     import onnxruntime  # imported late: nothing else needs it
 
     options = onnxruntime.SessionOptions()
@@ -232,7 +233,7 @@ def _session(data: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202 (onnx
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def _output_names(session) -> list[str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _output_names(session: Any) -> list[str]:
     return [output.name for output in session.get_outputs()]
 
 
