@@ -17,7 +17,7 @@ from reluce.domain import Box
 from reluce.errors import ModelError
 from reluce.network import Affine, Array, Dense, Network, Node
 from reluce.prove import prove
-from reluce.rewrite import Original
+from reluce.rewrite import Original, rewrite
 from reluce.rewrite._relation import epsilons
 from reluce.rewrite._rewrite import _Work
 from reluce.rewrite._state import Rewritten
@@ -121,3 +121,17 @@ def test_the_judge_itself_must_fail_on_a_lie(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(globals(), "epsilons", lambda *_: {"y": np.zeros(1)})
     with pytest.raises(AssertionError):
         judge(original, forged, box, exact=True)
+
+
+def test_what_overflows_is_not_equal() -> None:
+    # A fold would need 1e20 * 1e20, which is no float32; the second input is fixed at 0, so that 0 * inf lurks.
+    low, high = (np.array([Fraction(a), Fraction(0)], dtype=object) for a in (1, 2))
+    box = Box({"x": low}, {"x": high})
+    network = chain(([[1, 1e20]], None), ([[1e20]], [-1.5e20]), ([[1e-20]], None), box=box)
+    proof = prove(network, box)
+    for budget in (None, 1e-9, 1.0):
+        result = rewrite(Original(network, proof.facts, proof.bounds), budget)
+        assert result.guarantee.epsilon <= (budget or 0.0)
+        for node in result.network.nodes:
+            weight = getattr(node.op, "weight", np.zeros(1))
+            assert np.isfinite(weight).all()
