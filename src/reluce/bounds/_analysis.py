@@ -3,8 +3,9 @@
 At each ReLU the pre-activation is settled before anything behind it is looked at, so that stable units add no
 relaxation error further down. The ladder, cheapest first, on the units that are still open:
 
-    constant structure -> interval (closed form on the box) -> CROWN, adaptive slopes -> CROWN, slopes 0 and 1
-    -> exact replay of the same formulas where only rounding stands between the bound and 0
+    constant structure -> interval (closed form on the box) -> CROWN with adaptive slopes -> with slopes 0 -> with 1
+
+After each step from the interval on, bounds that only rounding keeps from 0 are replayed exactly.
 """
 
 from __future__ import annotations
@@ -37,18 +38,32 @@ RUNGS = (Rung.NONE, Rung.CONSTANT, Rung.CLOSED_FORM, Rung.INTERVAL, Rung.CROWN, 
 
 
 @dataclass(frozen=True, eq=False)
+class Corners:
+    """Corners of the box that maximise and minimise the linear bounds of the (flat) coordinates in ``rows``.
+
+    ``highest`` and ``lowest`` have for each graph input ``(rows, *sample shape)``.
+    """
+
+    rows: Array
+    highest: Mapping[str, Array]
+    lowest: Mapping[str, Array]
+
+    def only(self, wanted: Array) -> Corners:
+        """Those of the rows in a mask over the rows."""
+        highest, lowest = ({k: v[wanted] for k, v in side.items()} for side in (self.highest, self.lowest))
+        return Corners(self.rows[wanted], highest, lowest)
+
+
+@dataclass(frozen=True, eq=False)
 class Settled:
     """How the pre-activation of one ReLU was bounded.
 
     ``rung`` has an index into ``RUNGS`` per coordinate (flat): what first proved the coordinate stable, 0 where it is
-    open. ``highest`` and ``lowest`` are corners of the box, for each graph input ``(open coordinates, *sample shape)``,
-    that maximise and minimise the linear bounds of the coordinates listed in ``open``.
+    open. ``corners`` are those of open coordinates (none where no linear bound was computed).
     """
 
     rung: Array
-    open: Array
-    highest: Mapping[str, Array]
-    lowest: Mapping[str, Array]
+    corners: Corners
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,17 +151,12 @@ class _Work:
         rung[self.constants[name].constant.ravel()] = RUNGS.index(Rung.CONSTANT)
         self._mark(rung, z, Rung.CLOSED_FORM if linear else Rung.INTERVAL)
         z = self._exact_by_interval(name, z, rung)
-        seeds: dict[str, Array] = {}
+        corners = Corners(np.zeros(0, dtype=np.int64), self._corners({}, 0), self._corners({}, 0))
         if not self.stop():
-            z, seeds = self._crown(name, z, rung, linear)
+            z, corners = self._crown(name, z, rung, linear)
         self.intervals[name] = z
         self.relaxations[node.name] = relax(z)
-        self.settled[node.name] = Settled(
-            rung,
-            np.flatnonzero((rung == 0) & (np.isfinite(z.lower) | np.isfinite(z.upper)).ravel()),
-            {name: seeds[f"high {name}"] for name in self.network.inputs if f"high {name}" in seeds},
-            {name: seeds[f"low {name}"] for name in self.network.inputs if f"low {name}" in seeds},
-        )
+        self.settled[node.name] = Settled(rung, corners.only(rung[corners.rows] == 0))
 
     def _known_signs(self, name: str) -> Interval:
         """The interval of a tensor, with the signs of exactly known constants."""
@@ -168,64 +178,53 @@ class _Work:
         stable = ((z.upper <= 0) | (z.lower >= 0)).ravel()
         rung[stable & (rung == 0)] = RUNGS.index(by)
 
-    def _crown(self, name: str, z: Interval, rung: Array, linear: bool) -> tuple[Interval, dict[str, Array]]:
-        if not all(np.isfinite(self.intervals[part].magnitude).all() for part in self.network.inputs):
-            return z, {}
+    def _crown(self, name: str, z: Interval, rung: Array, linear: bool) -> tuple[Interval, Corners]:
         # Where intervals give no finite end, some term is unbounded, and a linear bound will hardly do better.
         hopeful = np.isfinite(z.lower) | np.isfinite(z.upper)
         rows = np.flatnonzero(((z.lower < 0) & (z.upper > 0) & hopeful).ravel())
         label = Rung.CLOSED_FORM if linear else Rung.CROWN
-        seeds: dict[str, Array] = {}
-        z = self._pass(name, z, rows, self.relaxations, seeds)
+        z, corners = self._pass(name, z, rows, self.relaxations)
         self._mark(rung, z, label)
         z = self._exact_by_linear(name, z, rung, self.relaxations)
-        if linear:
-            return z, self._seeds_of(seeds, rows, rung)
-        for below in ("zero", "one"):
+        for below in () if linear else ("zero", "one"):
             open_rows = rows[rung[rows] == 0]
             if open_rows.size == 0 or self.stop():
                 break
             relaxations = self._relaxed(below)
-            z = self._pass(name, z, open_rows, relaxations, None)
+            z, _ = self._pass(name, z, open_rows, relaxations)
             self._mark(rung, z, label)
             z = self._exact_by_linear(name, z, rung, relaxations)
-        return z, self._seeds_of(seeds, rows, rung)
+        return z, corners
 
     def _relaxed(self, below: str) -> dict[str, Relaxation]:
         settled = [node for node in self.network.relus if node.name in self.relaxations]
         return {node.name: relax(self.intervals[node.inputs[0]], below) for node in settled}
 
     def _pass(
-        self,
-        name: str,
-        z: Interval,
-        rows: Array,
-        relaxations: Mapping[str, Relaxation],
-        seeds: dict[str, Array] | None,
-    ) -> Interval:
-        """One backward pass for the given flat coordinates; collects the maximising and minimising corners."""
+        self, name: str, z: Interval, rows: Array, relaxations: Mapping[str, Relaxation]
+    ) -> tuple[Interval, Corners]:
+        """One backward pass for the given flat coordinates, with the corners that it points to."""
         lower, upper, slack = z.lower.ravel().copy(), z.upper.ravel().copy(), np.zeros(z.lower.size)
-        pieces: dict[str, list[Array]] = {}
+        done, highest, lowest = [rows[:0]], [self._corners({}, 0)], [self._corners({}, 0)]
         for chunk in self._chunks(rows):
             if self.stop():
                 break
-            one_hot = np.zeros((len(chunk), z.lower.size))
-            one_hot[np.arange(len(chunk)), chunk] = 1.0
-            for sign, kind in ((1.0, "high"), (-1.0, "low")):
-                functional = {name: (sign * one_hot).reshape(len(chunk), *z.lower.shape)}
-                bound = linear_upper_bound(self.network, functional, np.zeros(len(chunk)), self.intervals, relaxations)
-                if sign > 0:
-                    upper[chunk] = np.minimum(upper[chunk], bound.upper)
-                else:
-                    lower[chunk] = np.maximum(lower[chunk], -bound.upper)
-                slack[chunk] = np.maximum(slack[chunk], np.where(np.isfinite(bound.slack), bound.slack, 0.0))
-                if seeds is not None:
-                    for part, corner in self._corners(bound.coefficients, len(chunk)).items():
-                        pieces.setdefault(f"{kind} {part}", []).append(corner)
-        if seeds is not None:
-            seeds.update({key: np.concatenate(parts) for key, parts in pieces.items()})
+            above, below = (
+                linear_upper_bound(
+                    self.network, {name: sign * _one_hot(chunk, z)}, np.zeros(len(chunk)), self.intervals, relaxations
+                )
+                for sign in (1.0, -1.0)
+            )
+            upper[chunk] = np.minimum(upper[chunk], above.upper)
+            lower[chunk] = np.maximum(lower[chunk], -below.upper)
+            spent = np.maximum(above.slack, below.slack)
+            slack[chunk] = np.where(np.isfinite(spent), spent, 0.0)
+            done.append(chunk)
+            highest.append(self._corners(above.coefficients, len(chunk)))
+            lowest.append(self._corners(below.coefficients, len(chunk)))
         shape = z.lower.shape
-        return meet(z, Interval(lower.reshape(shape), upper.reshape(shape), 2 * slack.reshape(shape)))
+        tightened = Interval(lower.reshape(shape), upper.reshape(shape), 2 * slack.reshape(shape))
+        return meet(z, tightened), Corners(np.concatenate(done), _joined(highest), _joined(lowest))
 
     def _chunks(self, rows: Array) -> Iterator[Array]:
         widest = max((tensor.size for tensor in self.network.tensors.values()), default=1)
@@ -239,14 +238,6 @@ class _Work:
             A = coefficients.get(part)
             corners[part] = np.broadcast_to(low, (rows, *low.shape)) if A is None else np.where(A > 0, high, low)
         return corners
-
-    def _seeds_of(self, seeds: dict[str, Array], rows: Array, rung: Array) -> dict[str, Array]:
-        """Keep the corners of the coordinates that stayed open (``rows`` may have been cut short by ``stop``)."""
-        usable = min((len(points) for points in seeds.values()), default=0)
-        if usable < len(rows):
-            return {}
-        still = rung[rows] == 0
-        return {key: points[still] for key, points in seeds.items()}
 
     def _exact_by_interval(self, name: str, z: Interval, rung: Array) -> Interval:
         """Replay interval arithmetic exactly where rounding alone keeps a bound from its sign."""
@@ -269,9 +260,7 @@ class _Work:
         if rows.size == 0 or cost > self.exact_left or self.stop():
             return z
         self.exact_left -= cost
-        one_hot = np.zeros((len(rows), z.lower.size))
-        one_hot[np.arange(len(rows)), rows] = 1.0
-        shaped = one_hot.reshape(len(rows), *z.lower.shape)
+        shaped = _one_hot(rows, z)
         known = self.intervals, relaxations, *self._exact_box
         high = exact_linear_upper_bound(self.network, name, shaped, *known)
         low = exact_linear_upper_bound(self.network, name, -shaped, *known)
@@ -308,6 +297,17 @@ class _Work:
             return {name: (Dyadic.of(low), Dyadic.of(high)) for name, (low, high) in outer}, ONE
         ends = {name: (_integers(lower[name] * scale), _integers(upper[name] * scale)) for name in lower}
         return ends, Dyadic(np.array(scale, dtype=object), 0)
+
+
+def _one_hot(rows: Array, z: Interval) -> Array:
+    """Coefficients that pick single (flat) coordinates of a tensor, ``(rows, *sample shape)``."""
+    result = np.zeros((len(rows), z.lower.size))
+    result[np.arange(len(rows)), rows] = 1.0
+    return result.reshape(len(rows), *z.lower.shape)
+
+
+def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _integers(values: Array) -> Dyadic:

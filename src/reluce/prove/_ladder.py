@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reluce.bounds import RUNGS, Bounds, Settled, analyse, exact_cost
+from reluce.bounds import RUNGS, Bounds, Corners, Settled, analyse, exact_cost
 from reluce.domain import Box
 from reluce.facts import Facts, LayerFacts, Rung, Verdict
 from reluce.network import Array, Network, Node, Relu
@@ -126,11 +126,12 @@ def _second_look(
     for node in witnesses.layers:
         witnesses.close(node, _known(network, node, bounds).stable)
     for node in witnesses.layers:
-        settled = bounds.settled[node.name]
-        for corners in (settled.highest, settled.lowest):
-            if corners and not stop():
-                witnesses.feed(corners)
-        exact_left -= _exact_corners(network, box, node, witnesses, settled, exact_left)
+        if stop():
+            return
+        corners = bounds.settled[node.name].corners
+        witnesses.feed(corners.highest)
+        witnesses.feed(corners.lowest)
+        exact_left -= _exact_corners(network, box, node, witnesses, corners, exact_left)
     for node in witnesses.layers:
         if stop():
             return
@@ -151,24 +152,17 @@ def _all_data(witnesses: Witnesses, data: Mapping[str, Array], stop: Callable[[]
         witnesses.feed({name: values[start : start + 4 * BATCH] for name, values in data.items()})
 
 
-def _exact_corners(network: Network, box: Box, node: Node, witnesses: Witnesses, settled: Settled, budget: int) -> int:
+def _exact_corners(network: Network, box: Box, node: Node, witnesses: Witnesses, corners: Corners, budget: int) -> int:
     """Where float64 cannot tell a sign at the most promising corners, let exact arithmetic tell; returns the cost."""
-    if not any(mask.any() for mask in witnesses.open(node)):
-        return 0
     cost = max(1, exact_cost(network, node.inputs[0]))
-    corners = [settled.highest, settled.lowest] if settled.highest else []
-    points = [{name: ends[side] for name, ends in box.inner.items()} for side in (0, 1)]
-    points += [
-        {name: values[row] for name, values in part.items()} for row in range(len(settled.open)) for part in corners
-    ]
-    spent = 0
-    for point in points:
-        if spent + cost > budget or not any(mask.any() for mask in witnesses.open(node)):
-            break
-        if witnesses.unclear(node, point):
-            spent += cost
-            witnesses.feed_exactly(node, point)
-    return spent
+    if cost > budget or not any(mask.any() for mask in witnesses.open(node)):
+        return 0
+    ends = {name: np.stack(pair) for name, pair in box.inner.items()}
+    points = {name: np.concatenate([ends[name], corners.highest[name], corners.lowest[name]]) for name in ends}
+    promising = np.flatnonzero(witnesses.unclear(node, points))[: budget // cost]
+    for row in promising:
+        witnesses.feed_exactly(node, {name: values[row] for name, values in points.items()})
+    return cost * len(promising)
 
 
 class _Starts:
@@ -183,25 +177,25 @@ class _Starts:
         generator: np.random.Generator,
         restarts: int,
     ) -> None:
-        self._settled, self._box, self._generator, self._restarts = settled, box, generator, restarts
+        self._corners, self._box, self._generator, self._restarts = settled.corners, box, generator, restarts
         self._pool = witnesses.points
         shape = witnesses.network.shape(node.inputs[0])
         units = by_unit(np.arange(settled.rung.size).reshape(1, *shape), node)[0]
-        position = {int(coordinate): row for row, coordinate in enumerate(settled.open)}
+        position = {int(coordinate): row for row, coordinate in enumerate(settled.corners.rows)}
         self._row = {
             unit: next((position[int(c)] for c in units[:, unit] if int(c) in position), None)
             for unit in range(units.shape[1])
         }
 
     def __call__(self, unit: int, positive: bool) -> dict[str, Array]:
-        corners = self._settled.highest if positive else self._settled.lowest
+        corners = self._corners.highest if positive else self._corners.lowest
         row = self._row[unit]
         parts = [self._box.sample(self._generator, self._restarts)]
         pool = len(next(iter(self._pool.values())))
         if pool:
             chosen = self._generator.integers(0, pool, size=self._restarts // 2)
             parts.insert(0, {name: values[chosen] for name, values in self._pool.items()})
-        if row is not None and corners:
+        if row is not None:
             parts.insert(0, {name: values[row][None] for name, values in corners.items()})
         names = parts[0].keys()
         return {name: np.concatenate([part[name] for part in parts])[: self._restarts] for name in names}

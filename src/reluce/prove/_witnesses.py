@@ -146,13 +146,17 @@ class Witnesses:
         self._rows.append({name: values.copy() for name, values in point.items()})
         return True
 
-    def unclear(self, node: Node, point: Mapping[str, Array]) -> bool:
-        """Whether float64 leaves open the sign of some unit that lacks a witness, at one point."""
-        batch = {name: values[None] for name, values in point.items()}
-        with np.errstate(over="ignore", invalid="ignore"):
-            z = by_unit(evaluate(self.network, batch, until=node.inputs[0])[node.inputs[0]], node)[0]
+    def unclear(self, node: Node, points: Mapping[str, Array]) -> Array:
+        """At which points ``(samples, *sample shape)`` float64 leaves open a sign that some unit lacks."""
+        samples = len(next(iter(points.values())))
         lacking = np.logical_or(*self.open(node))
-        return bool((lacking & ~(np.abs(z) > self._error[node.name])).any())
+        found = [np.zeros(0, dtype=bool)]
+        for start in range(0, samples, BATCH):
+            batch = {name: values[start : start + BATCH] for name, values in points.items()}
+            with np.errstate(over="ignore", invalid="ignore"):
+                z = by_unit(evaluate(self.network, batch, until=node.inputs[0])[node.inputs[0]], node)
+            found.append((lacking & ~(np.abs(z) > self._error[node.name])).any(axis=(1, 2)))
+        return np.concatenate(found)
 
 
 def _visible(network: Network, node: Node, errors: Mapping[str, Array]) -> bool:
