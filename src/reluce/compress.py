@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,7 @@ from reluce.io import (
     serialise,
     write_temporary,
 )
-from reluce.network import Array, Network
+from reluce.network import Array, Network, Opaque
 from reluce.prove import Proof, ProverSettings, prove
 from reluce.report import Report, layer_rows
 from reluce.rewrite import Original, Rewriting, rewrite
@@ -254,7 +255,7 @@ def _checked(
     """Read the file back from the disk, as a user would, and run it against the original."""
     stored = read_bytes(temporary, compressed=os.fspath(target).endswith(".gz"))
     if stored == loaded.data:
-        return replace(loaded, data=stored), unchanged(loaded)
+        return replace(loaded, data=stored), unchanged()
     shapes = _fixed_shapes(loaded.network)
     again = loads(stored, name=os.fspath(target), input_shapes=shapes)
     return again, check(loaded, again, box, rewriting.guarantee, facts.points)
@@ -279,10 +280,7 @@ def _metadata(loaded: Loaded, box: Box, guarantee: Guarantee) -> dict[str, str]:
 
 
 def _opaque_notes(network: Network) -> list[str]:
-    kinds: dict[str, int] = {}
-    for node in network.opaque:
-        kind = getattr(node.op, "kind", "?")
-        kinds[kind] = kinds.get(kind, 0) + 1
+    kinds = Counter(node.op.kind for node in network.nodes if isinstance(node.op, Opaque))
     if not kinds:
         return []
     listed = ", ".join(f"{kind} x{count}" if count > 1 else kind for kind, count in sorted(kinds.items()))

@@ -1,4 +1,4 @@
-"""The vocabulary of what is known about a network: units, verdicts, facts, witnesses, refusals. Pure data."""
+"""The vocabulary of what is known about a network: verdicts, facts, witnesses, refusals. Pure data."""
 
 from __future__ import annotations
 
@@ -35,21 +35,13 @@ class Rung(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True)
-class Unit:
-    """A unit of the original network: the output tensor of its ReLU and its index along the unit axis."""
-
-    layer: str
-    index: int
-
-
 @dataclass(frozen=True, eq=False)
 class LayerFacts:
     """What is known about the units of one ReLU.
 
     All arrays have one entry per unit. ``lower`` and ``upper`` enclose the pre-activation over the domain and over all
     positions of the unit. ``positive`` and ``negative`` are rows of ``Facts.points`` where z > 0 and z < 0 (-1: none).
-    ``modelled`` is False where the ReLU stands behind operations that Reluce cannot see through.
+    ``reason`` says why a whole layer could not be decided, if so.
     """
 
     layer: str
@@ -107,8 +99,7 @@ class Refusal:
 class Guarantee:
     """The promise about the outputs: ``|N'_i(x) - N_i(x)| <= epsilon_i`` for every x of the domain, over the reals.
 
-    ``level`` is ``exact`` (every epsilon is 0), ``within`` or ``measured only`` (part of the network is not modelled;
-    the modelled part still carries its proofs). ``epsilons`` gives an array per graph output.
+    ``level`` is ``exact`` (every epsilon is 0) or ``within``. ``epsilons`` gives an array per graph output.
     """
 
     level: str

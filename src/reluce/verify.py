@@ -83,14 +83,18 @@ def check(
     _demand_same_interface(original.network, compressed.network)
     points = _Points(original.network, box, witnesses)
     modelled = not original.network.opaque
-    float64 = _in_float64(original.network, compressed.network, box, guarantee, points) if modelled else None
-    allowed = _allowed(original.network, compressed.network, box, guarantee) if modelled else {}
+    float64: float | None = None
+    allowed: dict[str, Array] = {}
+    if modelled:
+        before, after = original.network, compressed.network
+        in_double, allowed = _allowances(before, after, box, guarantee)
+        float64 = _in_float64(before, after, in_double, points)
     measured, note = _in_onnxruntime(original, compressed, points, allowed)
     largest = max((float(np.max(values, initial=0.0)) for values in allowed.values()), default=np.inf)
     return Check(points.count, float64, measured, largest if modelled else np.inf, note)
 
 
-def unchanged(original: Loaded) -> Check:
+def unchanged() -> Check:
     """The check of a file that is the original byte for byte."""
     return Check(0, 0.0, 0.0, 0.0, "the output holds the same model, byte for byte")
 
@@ -127,9 +131,8 @@ class _Points:
 
 
 def _in_float64(
-    before: Network, after: Network, box: Box, guarantee: Guarantee, points: Iterable[dict[str, Array]]
+    before: Network, after: Network, allowed: Mapping[str, Array], points: Iterable[dict[str, Array]]
 ) -> float:
-    first, second = (_errors(network, box, np.dtype(np.float64)) for network in (before, after))
     worst = 0.0
     for batch in points:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -137,27 +140,34 @@ def _in_float64(
         for name in before.outputs:
             if name not in expected or name not in found:
                 raise CheckFailed(f"output {name!r} cannot be computed in float64; nothing was written")
-            allowed = _shaped(guarantee, before, name) + first[name] + second[name]
-            worst = max(worst, _compare(expected[name], found[name], allowed, f"{name!r} in float64"))
+            worst = max(worst, _compare(expected[name], found[name], allowed[name], f"{name!r} in float64"))
     return worst
 
 
-def _allowed(before: Network, after: Network, box: Box, guarantee: Guarantee) -> dict[str, Array]:
-    result = {}
-    for name in before.outputs:
-        dtype = np.dtype(before.tensors[name].dtype)
-        dtype = dtype if dtype.kind == "f" else np.dtype(np.float32)
-        first, second = (_errors(network, box, dtype)[name] for network in (before, after))
-        result[name] = _shaped(guarantee, before, name) + first + second
-    return result
+def _allowances(
+    before: Network, after: Network, box: Box, guarantee: Guarantee
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What each output may deviate by in float64, and in the model's own formats: epsilon and both rounding errors."""
+    intervals = [analyse(network, box, stop=lambda: True).intervals for network in (before, after)]
+    double = np.dtype(np.float64)
+    formats = {name: _format(before, name) for name in before.outputs}
+    errors = {
+        dtype: [float_error(network, known, dtype) for network, known in zip((before, after), intervals, strict=True)]
+        for dtype in {double, *formats.values()}
+    }
+
+    def allowed(name: str, dtype: np.dtype[np.generic]) -> Array:
+        epsilon = guarantee.epsilons[name].reshape(before.shape(name))
+        first, second = errors[dtype]
+        return np.asarray(epsilon + first[name] + second[name])
+
+    in_double = {name: allowed(name, double) for name in before.outputs}
+    return in_double, {name: allowed(name, formats[name]) for name in before.outputs}
 
 
-def _shaped(guarantee: Guarantee, network: Network, name: str) -> Array:
-    return guarantee.epsilons[name].reshape(network.shape(name))
-
-
-def _errors(network: Network, box: Box, dtype: np.dtype[np.generic]) -> dict[str, Array]:
-    return float_error(network, analyse(network, box, stop=lambda: True).intervals, dtype)
+def _format(network: Network, name: str) -> np.dtype[np.generic]:
+    dtype = np.dtype(network.tensors[name].dtype)
+    return dtype if dtype.kind == "f" else np.dtype(np.float32)
 
 
 def _compare(expected: Array, found: Array, allowed: Array | float, where: str) -> float:

@@ -53,7 +53,7 @@ def _materialised(original: Original, state: Rewritten) -> Rewritten:
 def _whole_value(original: Original, state: Rewritten, name: str) -> Array | None:
     """The value of a tensor all of whose remaining coordinates are constant and representable."""
     known, tensor = original.bounds.constants.get(name), state.network.tensors[name]
-    if known is None or name not in state.network.tensors or tensor.dtype.kind != "f" or not tensor.size:
+    if known is None or tensor.dtype.kind != "f" or not tensor.size:
         return None
     kept = state.coordinates(name)
     value = known.value.reshape((-1,))[kept]
@@ -144,8 +144,8 @@ def remove_within(
     accept
         Judges a finished candidate by its proven deviation.
     """
-    candidates = _candidates(original, state)
-    chosen = _affordable(original, state, candidates, budget - spent)
+    factors = sensitivity(state.network)
+    chosen = _affordable(_candidates(original, state, factors), _rounding_costs(state, factors), budget - spent)
     few, many = -1, len(chosen)  # with none chosen, constant tensors (not units) still go into the biases behind them
     best = state
     attempt = many
@@ -159,12 +159,11 @@ def remove_within(
     return best
 
 
-def _candidates(original: Original, state: Rewritten) -> list[_Candidate]:
-    factors = sensitivity(state.network)
+def _candidates(original: Original, state: Rewritten, factors: Mapping[str, Array]) -> list[_Candidate]:
     found = []
     for relu in state.network.relus:
         box = original.bounds.intervals.get(relu.output)
-        if box is None or relu.output not in state.network.tensors:
+        if box is None:
             continue
         kept = state.coordinates(relu.output)
         shape = state.network.shape(relu.output)
@@ -180,9 +179,8 @@ def _candidates(original: Original, state: Rewritten) -> list[_Candidate]:
     return sorted(found, key=lambda candidate: float(candidate.cost.max(initial=0.0)))
 
 
-def _affordable(original: Original, state: Rewritten, candidates: list[_Candidate], room: float) -> list[_Candidate]:
+def _affordable(candidates: list[_Candidate], rounding: Mapping[str, Array], room: float) -> list[_Candidate]:
     """The cheapest candidates whose costs, with the rounding of the biases that they touch, fit together."""
-    rounding = _rounding_costs(state)
     if not candidates:
         return []
     used = np.zeros_like(candidates[0].cost)
@@ -198,9 +196,8 @@ def _affordable(original: Original, state: Rewritten, candidates: list[_Candidat
     return chosen
 
 
-def _rounding_costs(state: Rewritten) -> dict[str, Array]:
+def _rounding_costs(state: Rewritten, factors: Mapping[str, Array]) -> dict[str, Array]:
     """What rounding the biases behind each ReLU costs each output, for ReLUs that dense layers read."""
-    factors = sensitivity(state.network)
     costs: dict[str, Array] = {}
     for relu in state.network.relus:
         for node in state.network.consumers[relu.output]:

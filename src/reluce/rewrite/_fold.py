@@ -15,21 +15,21 @@ import numpy as np
 
 from reluce.bounds import dense_form
 from reluce.network import Dense, Dyadic, readonly
-from reluce.rewrite._state import Original, Rewritten, Sandwich
+from reluce.rewrite._state import Rewritten, Sandwich
 
 EXACT_PRODUCTS = 5_000_000
 """Multiplications that checking one exact fold may take."""
 
 
 def fold_layer(
-    original: Original, state: Rewritten, pattern: Sandwich, exact: bool, accept: Callable[[Rewritten], bool]
+    state: Rewritten, pattern: Sandwich, exact: bool, accept: Callable[[Rewritten], bool]
 ) -> Rewritten | str:
     """Fold one layer into the dense layers behind it.
 
     Parameters
     ----------
-    original, state, pattern
-        What is known, what became of it so far, and the layer.
+    state, pattern
+        The network so far, and the layer.
     exact
         Whether every new weight has to be representable.
     accept
@@ -53,7 +53,7 @@ def fold_layer(
     if exact and products > EXACT_PRODUCTS:
         return "too large to check that every new weight is representable"
     if exact and not all(_representable(before, op) for op in dense):
-        return "a new weight is not exactly representable (try --guarantee within=EPS)"
+        return "a new weight is not exactly representable (--guarantee within=EPS allows more)"
     folded = _folded(state, pattern)
     return folded if accept(folded) else "its deviation does not fit in the guarantee"
 

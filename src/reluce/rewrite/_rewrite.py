@@ -118,7 +118,7 @@ class _Work:
             pattern = self._pattern(state, relu.name)
             if isinstance(pattern, str):
                 continue
-            result = fold_layer(self.original, state, pattern, self.budget is None, self._accept)
+            result = fold_layer(state, pattern, self.budget is None, self._accept)
             if not isinstance(result, str):
                 state = result
             elif len(pattern.active) == len(pattern.units):
@@ -163,7 +163,7 @@ def _kept_though_stable(
 ) -> list[Refusal]:
     """Why units that were proved stable are still there, a line per layer and reason."""
     found = []
-    how = "exactly (try --guarantee within=EPS)" if budget is None else f"within {budget:g}"
+    how = "exactly (--guarantee within=EPS allows more)" if budget is None else f"within {budget:g}"
     for relu in state.network.relus:
         facts = original.facts.layers[relu.name]
         left = kept[relu.name]
@@ -179,7 +179,8 @@ def _kept_though_stable(
             )
         if active:
             pattern = sandwich(original, state, relu)
-            why = pattern if isinstance(pattern, str) else f"no row is a combination of the others {how}"
+            alone = "no other active unit is left in its layer"
+            why = pattern if isinstance(pattern, str) else alone if active == 1 else f"not linearly dependent {how}"
             found.append(Refusal(relu.output, f"{active} active {_units(active)} not merged", why))
     return found
 

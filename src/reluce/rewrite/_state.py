@@ -9,7 +9,7 @@ import numpy as np
 
 from reluce.bounds import Bounds
 from reluce.facts import Facts, LayerFacts, Verdict
-from reluce.network import Array, Dense, Network, Node, Relu
+from reluce.network import Activation, Array, Dense, Network, Node, Opaque, Relu
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,5 +98,7 @@ def sandwich(original: Original, state: Rewritten, relu: Node) -> Sandwich | str
 
 def describe(node: Node) -> str:
     """A node in the words of a message: its operation and name."""
-    kind = getattr(node.op, "kind", "") or getattr(node.op, "function", "") or type(node.op).__name__
-    return f"{kind} {node.name!r}"
+    match node.op:
+        case Opaque(kind=kind) | Activation(function=kind):
+            return f"{kind} {node.name!r}"
+    return f"{type(node.op).__name__} {node.name!r}"
