@@ -17,7 +17,7 @@ from reluce.domain import Box
 from reluce.errors import ModelError
 from reluce.network import Affine, Array, Dense, Network, Node
 from reluce.prove import prove
-from reluce.rewrite import Original, rewrite
+from reluce.rewrite import Original, _relation, rewrite
 from reluce.rewrite._relation import epsilons
 from reluce.rewrite._rewrite import _Work
 from reluce.rewrite._state import Rewritten
@@ -135,3 +135,12 @@ def test_what_overflows_is_not_equal() -> None:
         for node in result.network.nodes:
             weight = getattr(node.op, "weight", np.zeros(1))
             assert np.isfinite(weight).all()
+
+
+def test_what_cannot_be_computed_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = chain(([[1]], None), ([[1]], None), box=(box := box_of((0, 1))))
+    proof = prove(network, box)
+    original, whole = Original(network, proof.facts, proof.bounds), Rewritten.nothing_done(network)
+    assert epsilons(original, whole, exact=False)["y"] == 0
+    monkeypatch.setattr(_relation, "_node_deviation", lambda *_: np.array([np.nan]))
+    assert np.isinf(epsilons(original, whole, exact=False)["y"]).all()
