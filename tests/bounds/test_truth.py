@@ -181,3 +181,11 @@ def test_underflow_of_coefficients_is_charged() -> None:
     relaxations = relaxed(network, bounds, "adaptive")
     found = linear_upper_bound(network, {"z2": np.ones((1, 1))}, np.zeros(1), bounds.intervals, relaxations)
     assert ranges(network, box)["z2"][1][0] <= Fraction(float(found.upper[0]))
+
+
+@pytest.mark.parametrize("ends", [(0.25, 1.0), (0.0, 0.75)])
+def test_the_comparison_can_fail(ends: tuple[float, float]) -> None:
+    truth = [Fraction(0)], [Fraction(1)]
+    encloses(Interval(np.array([0.0]), np.array([1.0])), *truth)
+    with pytest.raises(AssertionError):
+        encloses(Interval(*(np.array([end]) for end in ends)), *truth)

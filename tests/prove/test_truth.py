@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -152,3 +153,21 @@ def test_a_position_that_is_zero_beside_an_inactive_one() -> None:
     low = np.array([[Fraction(0)], [Fraction(-1, 4)]], dtype=object)
     box = Box({"x": low}, {"x": low + np.array([[1], [0]], dtype=object)})
     check(chain(([[-0.09375]], [-0.0234375]), ([[1]], [0]), box=box), box)
+
+
+@pytest.mark.parametrize("lie", [Verdict.CONSTANT, Verdict.INACTIVE, Verdict.ACTIVE])
+def test_the_check_can_fail(lie: Verdict) -> None:
+    box = box_of((-1, 1))
+    network = chain(([[1]], None), ([[1]], None), box=box)
+    proof = check(network, box)
+    (node,) = network.relus
+    layer = proof.facts.layers[node.name]
+    assert layer.verdict.tolist() == [Verdict.UNSTABLE]
+    seen = [forward(network, {"x": x})[node.inputs[0]] for x in proof.facts.points["x"]]
+    truth = ranges(network, box)[node.inputs[0]]
+    check_layer(node, layer, truth, seen)
+    swapped = replace(layer, positive=layer.negative, negative=layer.positive)
+    narrow = replace(layer, upper=np.array([0.5]))
+    for false in (replace(layer, verdict=np.array([lie], dtype=np.int8)), swapped, narrow):
+        with pytest.raises(AssertionError):
+            check_layer(node, false, truth, seen)

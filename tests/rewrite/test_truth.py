@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+import rewriting
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rewriting import check, rewritten, size, units
-from strategies import Builder, Case, box_of, chains, graphs, networks
+from strategies import Builder, Case, box_of, chain, chains, graphs, networks
 
-from reluce.network import Dense
+from reluce.network import Dense, Node
 from reluce.prove import prove
 
 BUDGETS = st.sampled_from([None, 1e-6, 1e-3, 0.5, 8.0])
@@ -75,3 +77,22 @@ def test_nothing_grows(case: Case) -> None:
     result = rewritten(network, box, None).network
     assert size(result) <= size(network)
     assert units(result) <= units(network)
+
+
+@pytest.mark.parametrize("budget", [None, 1e-9])
+def test_the_check_can_fail(budget: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = box_of((-1, 1))
+    network = chain(([[1], [2]], [0, -8]), ([[1, 1]], [1]), box=box)
+    honest = check(network, box, budget)
+
+    def nudged(node: Node) -> Node:
+        op = node.op
+        if node.output != "y" or not isinstance(op, Dense) or op.bias is None:
+            return node
+        return replace(node, op=replace(op, bias=np.nextafter(op.bias, np.float32(2))))
+
+    nodes = tuple(nudged(node) for node in honest.network.nodes)
+    forged = replace(honest, network=replace(honest.network, nodes=nodes))
+    monkeypatch.setattr(rewriting, "rewritten", lambda *_: forged)
+    with pytest.raises(AssertionError):
+        check(network, box, budget)
