@@ -527,3 +527,40 @@ def test_scalar_samples_and_decimal_ends(tmp_path: Path) -> None:
     report, _ = small(model, tmp_path, "0.1,1")
     # 10 x - 1 >= 0 on [1/10, 1], with equality at an end that is no float: only exact arithmetic can tell.
     assert report.layers[0].verdicts == ("active", "active")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_weights_that_are_shared_are_not_stored_twice_to_save_a_unit(shared: bool, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    second = "W" if shared else "W2"
+    nodes = [
+        helper.make_node("Gemm", ["x", "W", "low"], ["z1"]),
+        helper.make_node("Relu", ["z1"], ["h1"]),
+        helper.make_node("Gemm", ["x", second, "zero"], ["z2"]),
+        helper.make_node("Relu", ["z2"], ["h2"]),
+        helper.make_node("MatMul", ["h1", "V"], ["y1"]),
+        helper.make_node("MatMul", ["h2", "V2"], ["y2"]),
+        helper.make_node("Add", ["y1", "y2"], ["y"]),
+    ]
+    weights = {name: generator.normal(size=(10, 8)).astype(np.float32) for name in ("W", second)}
+    weights |= {name: generator.normal(size=(8, 2)).astype(np.float32) for name in ("V", "V2")}
+    weights |= {"low": np.array([-100, *[0] * 7], np.float32), "zero": np.zeros(8, np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "shared",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 10])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 2])],
+        [onnx.numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    report, target = small(model, tmp_path)
+    assert report.layers[0].inactive == 1
+    assert report.compressed is not None
+    if shared:
+        assert target.read_bytes() == (tmp_path / "in.onnx").read_bytes()
+        assert report.compressed == report.model
+        assert report.layers[0].kept == 8
+        assert "several nodes share" in report.refusals[0].why
+    else:
+        assert report.compressed.parameters < report.model.parameters
+        assert report.layers[0].kept == 7

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from reluce._version import __version__
 from reluce.domain import Box, DomainLike, fit_data, load_data, make_box
 from reluce.errors import Interrupted, UsageError
@@ -142,7 +144,7 @@ def compress(
         )
         run.lap("rewrite")
         progress("checking the result")
-        result = serialise(loaded, rewriting.network, _metadata(loaded, box, rewriting.guarantee))
+        result, rewriting = _smaller(loaded, box, rewriting, proof.facts)
         temporary = write_temporary(target, result)
         try:
             compressed, outcome = _checked(temporary, target, loaded, box, rewriting, proof.facts)
@@ -247,6 +249,25 @@ def _outside(box: Box, samples: Mapping[str, Array]) -> tuple[str, ...]:
     if not lost:
         return ()
     return (f"{lost:,} of {inside.size:,} data samples lie outside the domain and were passed over",)
+
+
+def _smaller(loaded: Loaded, box: Box, rewriting: Rewriting, facts: Facts) -> tuple[bytes, Rewriting]:
+    """The file of a rewritten network, or the original where sharing weights had made it smaller than that."""
+    result = serialise(loaded, rewriting.network, _metadata(loaded, box, rewriting.guarantee))
+    again = loads(result, input_shapes=_fixed_shapes(loaded.network))
+    if measure(again).parameters <= measure(loaded).parameters:
+        return result, rewriting
+    why = "weights that several nodes share would have to be stored for each, and the file would grow"
+    whole = replace(
+        rewriting,
+        network=loaded.network,
+        guarantee=replace(
+            rewriting.guarantee, epsilons={name: 0 * values for name, values in rewriting.guarantee.epsilons.items()}
+        ),
+        kept={node: np.arange(layer.units) for node, layer in facts.layers.items()},
+        refusals=(Refusal(loaded.name, "nothing removed", why),),
+    )
+    return loaded.data, whole
 
 
 def _checked(
