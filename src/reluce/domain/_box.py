@@ -35,6 +35,8 @@ class Box:
         How the box was stated, for reports.
     assumption
         True when the box was derived from data: nothing guarantees that later inputs stay inside.
+    notes
+        What the user should know of how the box was read, one line each.
 
     Raises
     ------
@@ -46,6 +48,7 @@ class Box:
     upper: Mapping[str, Array]
     description: str = ""
     assumption: bool = False
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, low in self.lower.items():

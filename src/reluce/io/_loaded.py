@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reluce.network import Network
+from reluce.network import Array, Network
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,23 @@ class Group:
 
     nodes: tuple[int, ...]
     made: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranges:
+    """Input ranges that a model states itself.
+
+    Parameters
+    ----------
+    ends
+        For each graph input that has a range: ``(lower, upper)``, object arrays of ``Fraction`` with the input's sample
+        shape. An end that the model leaves open is ``None``.
+    source
+        Who states them, for reports.
+    """
+
+    ends: Mapping[str, tuple[Array, Array]]
+    source: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +53,8 @@ class Loaded:
         What the user should know, one line each.
     name
         How to call the model in messages.
+    ranges
+        The input ranges that the model states itself, if any.
     """
 
     network: Network
@@ -42,6 +62,7 @@ class Loaded:
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
     name: str
+    ranges: Ranges | None = None
 
 
 @dataclass(frozen=True)
