@@ -114,7 +114,9 @@ def measure(case: Case, seconds: float) -> Row:
             target = Path(folder) / f"{budget}.onnx"
             settings = Settings(budget=budget, time_limit=seconds, input_shapes=case.shapes)
             try:
-                reports.append(compress(case.path, target, case.domain, data=case.data, settings=settings))
+                reports.append(
+                    compress(case.path, case.domain, output=target, data=case.data, settings=settings).report
+                )
             except ReluceError as error:
                 return Row(case, None, None, f"{type(error).__name__}: {error}")
     return Row(case, reports[0], reports[1])
@@ -129,7 +131,7 @@ def cells(row: Row) -> list[str]:
     seconds, after = row.exact.seconds, row.within.compressed.parameters
     proving = seconds["total"] - seconds["load"] - seconds["verify"]
     check = row.within.check
-    deviation = "-" if check is None or check.onnxruntime is None else f"{check.onnxruntime:.1e}"
+    deviation = "-" if check is None or check.measured is None else f"{check.measured:.1e}"
     return [
         name,
         f"{row.exact.model.parameters:,}",

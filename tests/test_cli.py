@@ -28,6 +28,7 @@ from tiny_models import run as run_model
 
 import reluce
 from reluce.cli import _run
+from reluce.io import Loaded, loads
 
 OPTIONS = [
     "--range",
@@ -467,16 +468,16 @@ def test_a_report_that_cannot_be_written(tmp_path: Path, source: Path, target: P
 def test_a_result_that_fails_the_check_is_not_kept(
     existing: bool, source: Path, target: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serialise = reluce.compress.__globals__["serialise"]
+    rebuild = reluce.compress.__globals__["rebuild"]
 
-    def corrupted(*arguments: Any) -> bytes:
-        model = onnx.load_from_string(serialise(*arguments))
+    def corrupted(*arguments: Any) -> Loaded:
+        model = onnx.load_from_string(rebuild(*arguments).data)
         (name,) = (node.input[1] for node in model.graph.node if "y" in node.output)
         W = weight(model, name).copy()
         W.flat[0] += 0.125
-        return with_weight(model, name, W).SerializeToString()
+        return loads(with_weight(model, name, W).SerializeToString())
 
-    monkeypatch.setitem(reluce.compress.__globals__, "serialise", corrupted)
+    monkeypatch.setitem(reluce.compress.__globals__, "rebuild", corrupted)
     if existing:
         target.write_bytes(b"precious")
     json_file = target.with_name("report.json")
@@ -486,7 +487,7 @@ def test_a_result_that_fails_the_check_is_not_kept(
     assert not existing or target.read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("place", ["load", "prove", "rewrite", "serialise", "check", "measure"])
+@pytest.mark.parametrize("place", ["open_model", "prove", "rewrite", "rebuild", "check", "measure"])
 def test_internal_errors_say_so_and_leave_nothing(
     place: str, source: Path, target: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -537,7 +538,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, place: str, times: int = 1) ->
     monkeypatch.setitem(reluce.compress.__globals__, place, pressed)
 
 
-@pytest.mark.parametrize("place", ["rewrite", "serialise", "check", "commit"])
+@pytest.mark.parametrize("place", ["rewrite", "rebuild", "check", "commit"])
 def test_a_ctrl_c_in_the_middle_writes_what_was_proved(
     place: str, source: Path, target: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -620,8 +621,8 @@ def test_inspect_can_be_cut_short_too(source: Path, capsys: Capture) -> None:
 
 
 def test_a_cut_proof_claims_nothing_false(source: Path) -> None:
-    full = reluce.inspect(source, "0,1").layers[0]
-    cut = reluce.inspect(source, "0,1", settings=reluce.Settings(time_limit=0)).layers[0]
+    full = reluce.inspect(source, "0,1").report.layers[0]
+    cut = reluce.inspect(source, "0,1", settings=reluce.Settings(time_limit=0)).report.layers[0]
     for verdict in ("constant", "inactive", "active", "unstable"):
         assert getattr(cut, verdict) <= getattr(full, verdict)
     assert cut.units == full.units

@@ -47,7 +47,7 @@ WITHIN = Settings(budget=1e-5)
 
 def small(model: ModelProto, folder: Path, domain: Any = "0,1", **more: Any) -> tuple[Report, Path]:
     source, target = saved(model, folder / "in.onnx"), folder / "out.onnx"
-    report = compress(source, target, domain, **more)
+    report = compress(source, domain, output=target, **more).report
     assert {path.name for path in folder.iterdir()} == {"in.onnx", "out.onnx"}
     onnx.checker.check_model(onnx.load(target), full_check=True)
     return report, target
@@ -80,7 +80,7 @@ def test_a_network_known_by_hand_loses_what_can_go_and_nothing_else(tmp_path: Pa
 
 def test_the_example_at_exact(tmp_path: Path) -> None:
     target = tmp_path / "small.onnx"
-    report = compress(DIGITS, target, "0,1")
+    report = compress(DIGITS, "0,1", output=target).report
     assert report.guarantee is not None
     assert (report.guarantee.level, report.guarantee.epsilon) == ("exact", 0.0)
     assert report.compressed is not None
@@ -96,8 +96,8 @@ def test_the_example_at_exact(tmp_path: Path) -> None:
 
 def test_the_example_within_a_budget(tmp_path: Path) -> None:
     target = tmp_path / "small.onnx"
-    exact = compress(DIGITS, target, "0,1")
-    report = compress(DIGITS, target, "0,1", settings=WITHIN)
+    exact = compress(DIGITS, "0,1", output=target).report
+    report = compress(DIGITS, "0,1", output=target, settings=WITHIN).report
     assert report.guarantee is not None
     assert report.guarantee.level == "within"
     assert report.guarantee.budget == 1e-5
@@ -165,7 +165,7 @@ def test_several_inputs(tmp_path: Path) -> None:
 def test_an_input_without_a_domain_is_named(tmp_path: Path) -> None:
     source = saved(two_inputs(), tmp_path / "in.onnx")
     with pytest.raises(DomainError, match="no domain for input 'b'"):
-        compress(source, tmp_path / "out.onnx", "a=0,1")
+        compress(source, "a=0,1", output=tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -189,7 +189,7 @@ def test_an_opaque_operation_stays_and_what_is_around_it_shrinks(tmp_path: Path,
     assert report.check is not None
     assert report.check.measured_only
     assert report.check.float64 is None
-    assert report.check.onnxruntime is not None
+    assert report.check.measured is not None
     assert report.check.points >= 1000
     assert "measured only" in str(report)
     assert any(kind in note for note in report.notes)
@@ -231,7 +231,9 @@ def test_the_same_input_gives_the_same_bytes(
 
 def test_another_seed_proves_the_same(tmp_path: Path) -> None:
     reports = [
-        compress(DIGITS, tmp_path / f"{seed}.onnx", "0,1", settings=Settings(prover=ProverSettings(seed=seed)))
+        compress(
+            DIGITS, "0,1", output=tmp_path / f"{seed}.onnx", settings=Settings(prover=ProverSettings(seed=seed))
+        ).report
         for seed in (0, 1)
     ]
     assert reports[0].layers == reports[1].layers
@@ -242,11 +244,11 @@ def test_another_seed_proves_the_same(tmp_path: Path) -> None:
 def test_twice_at_exact_changes_nothing(tmp_path: Path, make: Callable[[], ModelProto]) -> None:
     _, once = small(make(), tmp_path)
     twice = tmp_path / "twice.onnx"
-    report = compress(once, twice, "0,1")
+    report = compress(once, "0,1", output=twice).report
     assert twice.read_bytes() == once.read_bytes()
     assert report.compressed == report.model
     assert report.check is not None
-    assert "byte for byte" in report.check.note
+    assert "nothing was rewritten" in report.check.note
 
 
 def test_random_networks_twice(tmp_path: Path) -> None:
@@ -255,8 +257,8 @@ def test_random_networks_twice(tmp_path: Path) -> None:
         folder.mkdir()
         _, once = small(random_chain([3, 8, 8, 2], seed), folder)
         twice, again = folder / "twice.onnx", folder / "again.onnx"
-        compress(once, twice, "0,1")
-        compress(twice, again, "0,1")
+        compress(once, "0,1", output=twice)
+        compress(twice, "0,1", output=again)
         assert again.read_bytes() == twice.read_bytes()
 
 
@@ -266,7 +268,7 @@ def test_the_original_is_never_replaced(tmp_path: Path) -> None:
     link.symlink_to(path)
     for target in (path, link):
         with pytest.raises(UsageError, match="would replace the original"):
-            compress(path, target, "0,1")
+            compress(path, "0,1", output=target)
     assert path.read_bytes() == known().SerializeToString()
     assert sorted(child.name for child in tmp_path.iterdir()) == ["link.onnx", "net.onnx"]
 
@@ -276,7 +278,7 @@ def test_write_protected_files_are_never_replaced(tmp_path: Path) -> None:
     target.write_bytes(b"precious")
     target.chmod(0o444)
     with pytest.raises(OutputError, match=r"out\.onnx: is write-protected"):
-        compress(source, target, "0,1")
+        compress(source, "0,1", output=target)
     assert target.read_bytes() == b"precious"
 
 
@@ -290,7 +292,7 @@ def test_samples_outside_the_domain_are_counted(tmp_path: Path) -> None:
     source = saved(known(), tmp_path / "in.onnx")
     width = known().graph.input[0].type.tensor_type.shape.dim[1].dim_value
     data = np.vstack([np.full((3, width), 0.5), np.full((2, width), 255.0)])
-    report = compress(source, tmp_path / "out.onnx", "0,1", data=data)
+    report = compress(source, "0,1", output=tmp_path / "out.onnx", data=data).report
     assert any("2 of 5 data samples lie outside the domain" in note for note in report.notes)
 
 
@@ -298,10 +300,10 @@ def test_gzip_in_and_out(tmp_path: Path) -> None:
     plain, packed = tmp_path / "in.onnx", tmp_path / "in.onnx.gz"
     saved(known(), plain)
     packed.write_bytes(gzip.compress(plain.read_bytes()))
-    compress(plain, tmp_path / "a.onnx", "0,1")
-    compress(packed, tmp_path / "b.onnx", "0,1")
-    report = compress(packed, tmp_path / "c.onnx.gz", "0,1")
-    compress(plain, tmp_path / "d.onnx.gz", "0,1")
+    compress(plain, "0,1", output=tmp_path / "a.onnx")
+    compress(packed, "0,1", output=tmp_path / "b.onnx")
+    report = compress(packed, "0,1", output=tmp_path / "c.onnx.gz").report
+    compress(plain, "0,1", output=tmp_path / "d.onnx.gz")
     want = (tmp_path / "a.onnx").read_bytes()
     assert (tmp_path / "b.onnx").read_bytes() == want
     assert gzip.decompress((tmp_path / "c.onnx.gz").read_bytes()) == want
@@ -312,7 +314,7 @@ def test_gzip_in_and_out(tmp_path: Path) -> None:
 
 def test_gzip_of_a_model_of_which_nothing_can_go(tmp_path: Path) -> None:
     source = saved(all_unstable(), tmp_path / "in.onnx")
-    compress(source, tmp_path / "out.onnx.gz", "0,1")
+    compress(source, "0,1", output=tmp_path / "out.onnx.gz")
     assert gzip.decompress((tmp_path / "out.onnx.gz").read_bytes()) == source.read_bytes()
 
 
@@ -351,7 +353,7 @@ def hex_of_box() -> str:
 
 
 def test_the_report_has_every_documented_field(tmp_path: Path) -> None:
-    report = compress(DIGITS, tmp_path / "out.onnx", "0,1", settings=WITHIN)
+    report = compress(DIGITS, "0,1", output=tmp_path / "out.onnx", settings=WITHIN).report
     data = json.loads(json.dumps(report.to_json(), allow_nan=False))
     for sizes in (data["model"], data["compressed"]):
         assert set(sizes) >= {"parameters", "nonzeros", "macs", "bytes"}
@@ -372,7 +374,7 @@ def test_the_report_has_every_documented_field(tmp_path: Path) -> None:
 
 def test_inspect_finds_the_same_verdicts_and_writes_nothing(tmp_path: Path) -> None:
     source = saved(known(), tmp_path / "in.onnx")
-    report = inspect(source, "0,1")
+    report = inspect(source, "0,1").report
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
     assert report.compressed is None
     assert report.guarantee is None
@@ -399,20 +401,20 @@ def test_sizes_count_what_is_stored(tmp_path: Path) -> None:
 def test_data_as_path_array_and_mapping_agree(tmp_path: Path) -> None:
     X = np.load(EXAMPLES / "digits-data.npz")["X"]
     forms: list[Any] = [EXAMPLES / "digits-data.npz", str(EXAMPLES / "digits-data.npz"), X, {"pixels": X}]
-    reports = [compress(DIGITS, tmp_path / f"{n}.onnx", "0,1", data=form) for n, form in enumerate(forms)]
+    reports = [compress(DIGITS, "0,1", output=tmp_path / f"{n}.onnx", data=form).report for n, form in enumerate(forms)]
     assert len({(tmp_path / f"{n}.onnx").read_bytes() for n in range(len(forms))}) == 1
     assert all(report.layers == reports[0].layers for report in reports)
 
 
 def test_data_are_never_proof(tmp_path: Path) -> None:
     source = saved(known(), tmp_path / "in.onnx")
-    without = inspect(source, "0,1")
+    without = inspect(source, "0,1").report
     outside = np.full((10, 2), 100.0)  # there the inactive unit would fire
-    assert inspect(source, "0,1", data=outside).layers == without.layers
+    assert inspect(source, "0,1", data=outside).report.layers == without.layers
     inside = np.zeros((10, 2))  # there every unit but one looks stable
-    assert inspect(source, "0,1", data=inside).layers == without.layers
+    assert inspect(source, "0,1", data=inside).report.layers == without.layers
     broken = np.full((3, 2), np.nan)
-    assert inspect(source, "0,1", data=broken).layers == without.layers
+    assert inspect(source, "0,1", data=broken).report.layers == without.layers
 
 
 @pytest.mark.parametrize("data", [np.zeros((3, 5)), np.array(["a"]), {"q": np.zeros((1, 2))}])
@@ -426,7 +428,7 @@ def test_all_kinds_of_domains_mean_the_same(tmp_path: Path) -> None:
     np.savez(tmp_path / "box.npz", lo=np.zeros(2), hi=np.ones(2))
     arrays = {"lo": np.zeros(2), "hi": np.ones(2)}
     kinds: list[Any] = ["0,1", ["0,1"], ["x=0,1"], tmp_path / "box.npz", str(tmp_path / "box.npz"), arrays]
-    assert len({inspect(source, kind).layers for kind in kinds}) == 1
+    assert len({inspect(source, kind).report.layers for kind in kinds}) == 1
 
 
 def test_a_domain_of_a_single_point_makes_everything_constant(tmp_path: Path) -> None:
@@ -476,7 +478,7 @@ def test_open_dimensions_can_be_given(tmp_path: Path) -> None:
     model = known()
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "width"
     source = saved(model, tmp_path / "in.onnx")
-    report = inspect(source, "0,1", settings=Settings(input_shapes={"x": (-1, 2)}))
+    report = inspect(source, "0,1", settings=Settings(input_shapes={"x": (-1, 2)})).report
     assert report.layers[0].inactive == 1
     with pytest.raises(ModelError, match="no graph input 'q'"):
         inspect(source, "0,1", settings=Settings(input_shapes={"q": (-1, 2)}))
@@ -486,18 +488,18 @@ def test_errors_leave_an_existing_file_alone(tmp_path: Path) -> None:
     source, target = saved(known(), tmp_path / "in.onnx"), tmp_path / "out.onnx"
     target.write_bytes(b"precious")
     with pytest.raises(DomainError):
-        compress(source, target, "1,0")
+        compress(source, "1,0", output=target)
     with pytest.raises(ModelError):
-        compress(tmp_path / "none.onnx", target, "0,1")
+        compress(tmp_path / "none.onnx", "0,1", output=target)
     assert target.read_bytes() == b"precious"
     with pytest.raises(OutputError, match="folder"):
-        compress(source, tmp_path / "none" / "out.onnx", "0,1")
+        compress(source, "0,1", output=tmp_path / "none" / "out.onnx")
     assert {path.name for path in tmp_path.iterdir()} == {"in.onnx", "out.onnx"}
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
     told: list[str] = []
-    compress(saved(known(), tmp_path / "in.onnx"), tmp_path / "out.onnx", "0,1", progress=told.append)
+    compress(saved(known(), tmp_path / "in.onnx"), "0,1", output=tmp_path / "out.onnx", progress=told.append)
     assert told[0] == "loading"
     assert "rewriting" in told
     assert told[-1] == "checking the result"

@@ -83,7 +83,7 @@ def test_trained_networks(known: Known, shared: Path, tmp_path: Path) -> None:
     kept = {}
     for name, settings in (("exact", Settings()), ("within", Settings(budget=1e-5))):
         target = tmp_path / f"{name}.onnx"
-        report = compress(source, target, "0,1", settings=settings)
+        report = compress(source, "0,1", output=target, settings=settings).report
         assert_the_verdicts(report, known)
         assert report.compressed is not None
         assert report.guarantee is not None
@@ -105,8 +105,8 @@ def test_trained_networks(known: Known, shared: Path, tmp_path: Path) -> None:
 def test_trained_networks_twice(known: Known, shared: Path, tmp_path: Path) -> None:
     source = shared / "networks" / "reluce_l1" / f"{known.file}.onnx"
     once, twice = tmp_path / "once.onnx", tmp_path / "twice.onnx"
-    compress(source, once, "0,1")
-    compress(once, twice, "0,1")
+    compress(source, "0,1", output=once)
+    compress(once, "0,1", output=twice)
     assert once.read_bytes() == twice.read_bytes()
 
 
@@ -181,7 +181,7 @@ def test_the_true_witnesses_are_recognised(name: str, shared: Path) -> None:
 def test_compressed_cases_keep_their_function(name: str, budget: float | None, shared: Path, tmp_path: Path) -> None:
     case, source = truth(shared, name), shared / "cases" / f"{name}.onnx"
     before = load(source).network
-    report = compress(source, tmp_path / "out.onnx", box_of(before, case), settings=Settings(budget))
+    report = compress(source, box_of(before, case), output=tmp_path / "out.onnx", settings=Settings(budget)).report
     assert report.guarantee is not None
     assert report.guarantee.epsilon <= (budget or 0.0)
     old, new = onnx.load(source), onnx.load(tmp_path / "out.onnx")
@@ -195,12 +195,12 @@ def test_compressed_cases_keep_their_function(name: str, budget: float | None, s
 def test_weights_that_are_no_numbers_are_refused(shared: Path, tmp_path: Path) -> None:
     assert truth(shared, "nan_inf_weights")["reject"] is True
     with pytest.raises(ModelError, match="weights must be finite"):
-        compress(shared / "cases" / "nan_inf_weights.onnx", tmp_path / "out.onnx", "0,1")
+        compress(shared / "cases" / "nan_inf_weights.onnx", "0,1", output=tmp_path / "out.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_corners_of_equality_go_and_only_they(shared: Path, tmp_path: Path) -> None:
-    report = compress(shared / "cases" / "corner_equality.onnx", tmp_path / "out.onnx", "0,1")
+    report = compress(shared / "cases" / "corner_equality.onnx", "0,1", output=tmp_path / "out.onnx").report
     assert [(row.units, row.kept) for row in report.layers] == [(5, 1)]
 
 

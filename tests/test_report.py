@@ -26,7 +26,7 @@ def report() -> Report:
         compressed=Sizes(250, 225, 200, 1024),
         layers=(row(),),
         guarantee=Guarantee("within", 1e-5, {"y": np.array([0.0, 2.5e-6])}),
-        check=Check(1030, 1e-7, 2e-7, 1e-3),
+        check=Check(1030, 1e-7, "onnxruntime", 2e-7, 1e-3),
         seconds={"load": 0.1, "refute": 0.2, "bounds": 0.3, "rewrite": 0.4, "verify": 0.5, "total": 1.5},
         refusals=(Refusal("relu", "merge 2 stably active units", "not dependent"),),
         notes=("a note",),
@@ -95,7 +95,7 @@ def test_cut_short_says_so() -> None:
 
 
 def test_measured_only_is_labelled() -> None:
-    opaque = replace(report(), check=Check(1024, None, 3e-7, float("inf"), "measured only: not modelled"))
+    opaque = replace(report(), check=Check(1024, None, "onnxruntime", 3e-7, float("inf"), "measured only: not modelled"))
     assert "onnxruntime 3e-07 (measured only) [measured only: not modelled]." in flat(opaque)
     assert "float64" not in flat(opaque)
     data = opaque.to_json()
@@ -105,7 +105,7 @@ def test_measured_only_is_labelled() -> None:
 
 
 def test_a_check_that_could_not_run_is_not_passed_over() -> None:
-    nothing = replace(report(), check=Check(1024, None, None, float("inf"), "onnxruntime cannot run the original: why"))
+    nothing = replace(report(), check=Check(1024, None, "onnxruntime", None, float("inf"), "onnxruntime cannot run the original: why"))
     assert "not run [onnxruntime cannot run the original: why]" in flat(nothing)
 
 
@@ -176,8 +176,8 @@ def test_real_reports_print_and_become_json(tmp_path: Path, settings: Settings) 
     for number, model in enumerate((known(), all_unstable(), opaque_between())):
         source = saved(model, tmp_path / f"{number}.onnx")
         for done in (
-            compress(source, tmp_path / "out.onnx", "0,1", settings=settings),
-            inspect(source, "0,1", settings=settings),
+            compress(source, "0,1", output=tmp_path / "out.onnx", settings=settings).report,
+            inspect(source, "0,1", settings=settings).report,
         ):
             json.dumps(done.to_json(), allow_nan=False)
             assert "h1" in str(done)

@@ -1,7 +1,7 @@
 """Reluce: make a trained ReLU network smaller without changing what it computes over a stated input domain."""
 
 from reluce._version import __version__
-from reluce.compress import Settings, compress, inspect, parse_guarantee
+from reluce.compress import Result, Settings, compress, inspect, parse_guarantee
 from reluce.domain import Box
 from reluce.errors import (
     CheckFailed,
@@ -27,6 +27,7 @@ __all__ = [
     "ProverSettings",
     "ReluceError",
     "Report",
+    "Result",
     "Settings",
     "UsageError",
     "Verdict",

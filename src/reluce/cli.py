@@ -27,7 +27,7 @@ from reluce.errors import (
     ReluceError,
     UsageError,
 )
-from reluce.io import demand_writable, load, replace_file
+from reluce.io import demand_writable, open_model, replace_file
 from reluce.prove import ProverSettings
 from reluce.report import Report, render
 
@@ -61,14 +61,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Model = Annotated[Path, typer.Argument(metavar="IN.onnx", help="The trained network (.onnx or .onnx.gz).")]
+Model = Annotated[Path, typer.Argument(metavar="IN.onnx", help="The trained network (.onnx, .onnx.gz or .nnet).")]
 Ranges = Annotated[
     list[str] | None,
     typer.Option("--range", metavar="[NAME=]LO,HI", help="Range of all inputs, or of one. Repeatable; exact decimals."),
 ]
 BoxFile = Annotated[
     Path | None,
-    typer.Option("--domain", metavar="BOX.npz", help="Arrays lo and hi; NAME.lo and NAME.hi for several inputs."),
+    typer.Option(
+        "--domain",
+        metavar="BOX",
+        help="An .npz with arrays lo and hi (NAME.lo and NAME.hi for several inputs), or a VNN-LIB file (.vnnlib, "
+        ".vnnlib.gz). Without any domain option: the ranges that the model states itself.",
+    ),
 ]
 BoxData = Annotated[
     Path | None,
@@ -140,8 +145,8 @@ def compress_command(
     _demand_distinct(read, {"OUT.onnx": target, "--json": json_file, "--save-domain": save_domain})
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:
-        report = compress(source, target, box, data=data, settings=settings, progress=progress)
-    _finish(report, box, save_domain, json_file, quiet)
+        result = compress(source, box, output=target, data=data, settings=settings, progress=progress)
+    _finish(result.report, box, save_domain, json_file, quiet)
 
 
 @app.command("inspect", epilog=EXIT_CODES)
@@ -165,8 +170,8 @@ def inspect_command(
     _demand_distinct(read, {"--json": json_file, "--save-domain": save_domain})
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:
-        report = inspect(source, box, data=data, settings=settings, progress=progress)
-    _finish(report, box, save_domain, json_file, quiet)
+        result = inspect(source, box, data=data, settings=settings, progress=progress)
+    _finish(result.report, box, save_domain, json_file, quiet)
 
 
 @app.callback(invoke_without_command=True)
@@ -218,10 +223,10 @@ def _domain(
     margin: str,
     save: Path | None,
     settings: Settings,
-) -> DomainLike:
+) -> DomainLike | None:
     given = [bool(ranges), box_file is not None, data_file is not None]
-    if sum(given) != 1:
-        raise UsageError("give exactly one of --range, --domain and --domain-from-data (--range may be repeated)")
+    if sum(given) > 1:
+        raise UsageError("give only one of --range, --domain and --domain-from-data (--range may be repeated)")
     if data_file is None and margin != "0":
         raise UsageError("--margin goes with --domain-from-data")
     if data_file is None and save is not None:
@@ -229,8 +234,8 @@ def _domain(
     if box_file is not None:
         return box_file
     if data_file is None:
-        return ranges or ()
-    network = load(source, input_shapes=settings.input_shapes).network
+        return ranges or None  # none: the ranges that the model states itself
+    network = open_model(source, input_shapes=settings.input_shapes).network
     return box_from_data(network, load_data(network, data_file), margin, data_file.name)
 
 
@@ -269,7 +274,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda what: status.update(what)
 
 
-def _finish(report: Report, box: DomainLike, save: Path | None, json_file: Path | None, quiet: bool) -> None:
+def _finish(report: Report, box: DomainLike | None, save: Path | None, json_file: Path | None, quiet: bool) -> None:
     if save is not None and isinstance(box, Box):
         replace_file(save, box.to_bytes())
         report = replace(report, notes=(*report.notes, f"the box that was used is in {save}"))

@@ -1,6 +1,8 @@
 """The path of the data, from a model and a domain to a smaller model and what is promised about it.
 
-    load -> domain -> prove (refute, bound, refute again) -> rewrite -> serialise -> re-read and check -> rename
+    open -> domain -> prove (refute, bound, refute again) -> rewrite -> rebuild (and read back) -> check -> save
+
+The same for every kind of model; what differs between them is behind ``reluce.io``.
 
 ``inspect`` is the same path, stopped before rewriting.
 """
@@ -14,24 +16,27 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from reluce._version import __version__
-from reluce.domain import Box, DomainLike, fit_data, load_data, make_box
-from reluce.errors import Interrupted, UsageError
-from reluce.facts import Facts, Guarantee, Refusal
+from reluce.domain import Box, DomainLike, fit_data, load_data, make_box, scaled_box, stated_box
+from reluce.errors import Interrupted, OutputError, UsageError
+from reluce.facts import Facts, Guarantee, Refusal, Verdict
 from reluce.io import (
     Loaded,
+    OnnxLoaded,
     Sizes,
     commit,
     demand_writable,
-    load,
-    loads,
+    hand_over,
     measure,
+    open_model,
     read_bytes,
-    serialise,
+    rebuild,
     write_temporary,
 )
 from reluce.network import Array, Network, Opaque
@@ -42,6 +47,7 @@ from reluce.run import Deadline
 from reluce.verify import Check, check, unchanged
 
 PathLike = str | os.PathLike[str]
+Output = PathLike | BinaryIO
 Data = PathLike | Mapping[str, Array] | Array
 
 
@@ -90,25 +96,70 @@ def parse_guarantee(text: str) -> float | None:
     raise UsageError(f"guarantee {text!r}: expected 'exact' or 'within=EPS' with a positive number EPS")
 
 
-def compress(
-    source: PathLike,
-    target: PathLike,
-    domain: DomainLike,
-    *,
-    data: Data | None = None,
-    settings: Settings = Settings(),
-    progress: Callable[[str], None] = lambda what: None,
-) -> Report:
-    """Make an ONNX model smaller without changing what it computes on a domain.
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The outcome of ``compress`` or ``inspect``; printing it shows the tables that the command line shows.
 
     Parameters
     ----------
-    source, target
-        Paths of the model and of the result (``.onnx`` or ``.onnx.gz``).
+    report
+        Sizes, verdicts, guarantee, deviation and seconds.
+    loaded
+        The compressed model as read back, for ``inspect`` the original.
+    """
+
+    report: Report
+    loaded: Loaded = field(repr=False)
+
+    @cached_property
+    def model(self) -> Any:
+        """The compressed model (for ``inspect``: the original), of the kind that was given.
+
+        An ``onnx.ModelProto`` for paths, files and ONNX objects, a ``torch.nn.Module``, a scikit-learn estimator.
+        """
+        return hand_over(self.loaded)
+
+    @property
+    def verdicts(self) -> Mapping[str, tuple[Verdict, ...]]:
+        """For each ReLU, by its name in the report, the verdict of each unit of the original."""
+        return {row.name: tuple(Verdict[verdict.upper()] for verdict in row.verdicts) for row in self.report.layers}
+
+    def __str__(self) -> str:
+        return str(self.report)
+
+
+def compress(
+    model: Any,
+    domain: DomainLike | None = None,
+    *,
+    output: Output | None = None,
+    example_inputs: Any = None,
+    domain_space: str = "input",
+    data: Data | None = None,
+    settings: Settings = Settings(),
+    progress: Callable[[str], None] = lambda what: None,
+) -> Result:
+    """Make a model smaller without changing what it computes on a domain.
+
+    Parameters
+    ----------
+    model
+        The path of an ``.onnx`` (``.onnx.gz``) or ``.nnet`` file, a file opened for reading bytes, an
+        ``onnx.ModelProto``, a ``torch.nn.Module``, a scikit-learn ``MLPClassifier`` or ``MLPRegressor``, or a
+        ``Pipeline`` of a scaler and one of these. It is never changed.
     domain
-        A ``Box``, ranges such as ``"0,1"``, the path of an ``.npz`` with ``lo`` and ``hi``, or such arrays.
+        A ``Box``, ranges such as ``"0,1"``, the path of an ``.npz`` with ``lo`` and ``hi`` or of a VNN-LIB file, or such
+        arrays; ``None`` for the ranges that the model states itself.
+    output
+        Where to write the result of an ONNX or ``.nnet`` model: a path (``.onnx`` or ``.onnx.gz``), or a file opened for
+        writing bytes.
+    example_inputs
+        For a ``torch.nn.Module``: a tensor, a tuple of tensors, or a mapping of argument names to tensors.
+    domain_space
+        For a ``Pipeline``: ``"input"`` where the domain is that of the pipeline's own inputs, ``"scaled"`` where it is
+        that of what the scaler makes of them.
     data
-        Samples that help to refute: a path, an array, or an array per input. They are never proof.
+        Samples of the model's inputs that help to refute: a path, an array, or an array per input. They are never proof.
     settings
         Guarantee, budgets, seed.
     progress
@@ -116,60 +167,58 @@ def compress(
 
     Returns
     -------
-    Report
-        Sizes, verdicts, guarantee, deviation and seconds. ``report.cut_short`` tells that time ran out first.
+    Result
+        ``.model``, ``.report`` and ``.verdicts``. ``.report.cut_short`` tells that time ran out first.
 
     Raises
     ------
     ModelError, DomainError
         When the model or the domain cannot be read.
     CheckFailed
-        When the result disagrees with the original; ``target`` is untouched.
+        When the result disagrees with the original; ``output`` is untouched.
     OutputError
-        When ``target`` cannot be written.
+        When ``output`` cannot be written.
     UsageError
-        When ``target`` is ``source``.
+        When the arguments do not go together, or ``output`` is the model's own file.
     Interrupted
         When Ctrl-C came before anything was proved.
     """
-    if os.path.realpath(source) == os.path.realpath(target):
-        raise UsageError(f"{os.fspath(target)}: the result would replace the original; give it another name")
-    demand_writable(target)
-    run = _Run(source, domain, data, settings, progress)
+    _demand_output(model, output)
+    run = _Run(domain, domain_space, data, settings, progress)
     with run.deadline.listening():
-        loaded, box, proof = run.proved()
+        loaded = run.opened(model, example_inputs)
+        _demand_onnx(loaded, output)
+        box, proof = run.proved(loaded)
         progress("rewriting")
         rewriting = rewrite(
             Original(loaded.network, proof.facts, proof.bounds), settings.budget, lambda: run.deadline.passed
         )
         run.lap("rewrite")
         progress("checking the result")
-        result, rewriting = _smaller(loaded, box, rewriting, proof.facts)
-        temporary = write_temporary(target, result)
-        try:
-            compressed, outcome = _checked(temporary, target, loaded, box, rewriting, proof.facts)
-            sizes = measure(compressed)
-            run.lap("verify")
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        commit(temporary, target)
-    return run.report(loaded, box, proof, rewriting, sizes, outcome)
+        small, rewriting = _smaller(loaded, box, rewriting, proof.facts)
+        outcome = unchanged() if small is loaded else check(loaded, small, box, rewriting.guarantee, proof.facts.points)
+        sizes = measure(small)
+        _save(small, output)
+        run.lap("verify")
+    return Result(run.report(loaded, box, proof, rewriting, sizes, outcome), small)
 
 
 def inspect(
-    source: PathLike,
-    domain: DomainLike,
+    model: Any,
+    domain: DomainLike | None = None,
     *,
+    example_inputs: Any = None,
+    domain_space: str = "input",
     data: Data | None = None,
     settings: Settings = Settings(),
     progress: Callable[[str], None] = lambda what: None,
-) -> Report:
+) -> Result:
     """Decide the units of a model without rewriting it; see ``compress`` for arguments and errors."""
-    run = _Run(source, domain, data, settings, progress)
+    run = _Run(domain, domain_space, data, settings, progress)
     with run.deadline.listening():
-        loaded, box, proof = run.proved()
-    return run.report(loaded, box, proof)
+        loaded = run.opened(model, example_inputs)
+        box, proof = run.proved(loaded)
+    return Result(run.report(loaded, box, proof), loaded)
 
 
 class _Run:
@@ -177,13 +226,14 @@ class _Run:
 
     def __init__(
         self,
-        source: PathLike,
-        domain: DomainLike,
+        domain: DomainLike | None,
+        domain_space: str,
         data: Data | None,
         settings: Settings,
         progress: Callable[[str], None],
     ) -> None:
-        self.source, self.domain, self.data, self.settings, self.progress = source, domain, data, settings, progress
+        self.domain, self.domain_space, self.data = domain, domain_space, data
+        self.settings, self.progress = settings, progress
         self.deadline = Deadline(settings.time_limit)
         self.notes: tuple[str, ...] = ()
         self.seconds = dict.fromkeys(("load", "refute", "bounds", "rewrite", "verify"), 0.0)
@@ -194,20 +244,22 @@ class _Run:
         self.seconds[name] += now - self._last
         self._last = now
 
-    def proved(self) -> tuple[Loaded, Box, Proof]:
-        """Load, make the domain, prove."""
+    def opened(self, model: Any, example_inputs: Any) -> Loaded:
         self.progress("loading")
-        loaded = load(self.source, input_shapes=self.settings.input_shapes)
-        box = make_box(loaded.network, self.domain)
-        samples = None if self.data is None else _samples(loaded.network, self.data)
-        self.notes += () if samples is None else _outside(box, samples)
+        return open_model(model, input_shapes=self.settings.input_shapes, example_inputs=example_inputs)
+
+    def proved(self, loaded: Loaded) -> tuple[Box, Proof]:
+        """Make the domain, prove."""
+        box = _domain(loaded, self.domain, self.domain_space)
+        samples = None if self.data is None else _samples(loaded, self.data)
+        self.notes += box.notes + (() if samples is None else _outside(box, samples))
         self.lap("load")
         proof = prove(loaded.network, box, samples, self.settings.prover, lambda: self.deadline.passed, self.progress)
         self._last = time.perf_counter()
         self.seconds.update(proof.seconds)
         if self.deadline.interrupted and not proof.facts.stable:
             raise Interrupted("interrupted before anything was proved; nothing was written")
-        return loaded, box, proof
+        return box, proof
 
     def report(
         self,
@@ -235,12 +287,35 @@ class _Run:
         )
 
 
-def _samples(network: Network, data: Data) -> dict[str, Array]:
+def _domain(loaded: Loaded, domain: DomainLike | None, space: str) -> Box:
+    if space not in ("input", "scaled"):
+        raise UsageError(f"domain_space {space!r}: expected 'input' or 'scaled'")
+    if loaded.scaling is None and space == "scaled":
+        raise UsageError("domain_space 'scaled' goes with a pipeline that has a scaler only")
+    if domain is not None:
+        box = make_box(loaded.network, domain)
+    elif loaded.ranges is not None:
+        box = stated_box(loaded.network, loaded.ranges.ends, loaded.ranges.source)
+    else:
+        raise UsageError(
+            "no domain: give a range, a box, data or a VNN-LIB file; the model states no input ranges"
+        )
+    if loaded.scaling is None:
+        return box
+    if space == "scaled":
+        return replace(box, description=f"{box.description} (after scaling)")
+    scaling = loaded.scaling
+    box = replace(box, description=f"{box.description} (before scaling)")
+    return scaled_box(box, scaling.slope, scaling.offset, scaling.apply)
+
+
+def _samples(loaded: Loaded, data: Data) -> dict[str, Array]:
+    network = loaded.network
     if isinstance(data, str | os.PathLike):
-        return load_data(network, Path(data))
-    if isinstance(data, Mapping):
-        return fit_data(network, data)
-    return fit_data(network, {network.inputs[0]: data})
+        samples = load_data(network, Path(data))
+    else:
+        samples = fit_data(network, data if isinstance(data, Mapping) else {network.inputs[0]: data})
+    return samples if loaded.scaling is None else {name: loaded.scaling.apply(x) for name, x in samples.items()}
 
 
 def _outside(box: Box, samples: Mapping[str, Array]) -> tuple[str, ...]:
@@ -251,13 +326,12 @@ def _outside(box: Box, samples: Mapping[str, Array]) -> tuple[str, ...]:
     return (f"{lost:,} of {inside.size:,} data samples lie outside the domain and were passed over",)
 
 
-def _smaller(loaded: Loaded, box: Box, rewriting: Rewriting, facts: Facts) -> tuple[bytes, Rewriting]:
-    """The file of a rewritten network, or the original where sharing weights had made it smaller than that."""
-    result = serialise(loaded, rewriting.network, _metadata(loaded, box, rewriting.guarantee))
-    again = loads(result, input_shapes=_fixed_shapes(loaded.network))
-    if measure(again).parameters <= measure(loaded).parameters:
-        return result, rewriting
-    why = "weights that several nodes share would have to be stored for each, and the file would grow"
+def _smaller(loaded: Loaded, box: Box, rewriting: Rewriting, facts: Facts) -> tuple[Loaded, Rewriting]:
+    """The model of a rewritten network, or the original where sharing weights had made it smaller than that."""
+    small = rebuild(loaded, rewriting.network, _metadata(loaded, box, rewriting.guarantee))
+    if small is loaded or measure(small).parameters <= measure(loaded).parameters:
+        return small, rewriting
+    why = "weights that several nodes share would have to be stored for each, and the model would grow"
     whole = replace(
         rewriting,
         network=loaded.network,
@@ -267,28 +341,43 @@ def _smaller(loaded: Loaded, box: Box, rewriting: Rewriting, facts: Facts) -> tu
         kept={node: np.arange(layer.units) for node, layer in facts.layers.items()},
         refusals=(Refusal(loaded.name, "nothing removed", why),),
     )
-    return loaded.data, whole
+    return loaded, whole
 
 
-def _checked(
-    temporary: Path, target: PathLike, loaded: Loaded, box: Box, rewriting: Rewriting, facts: Facts
-) -> tuple[Loaded, Check]:
-    """Read the file back from the disk, as a user would, and run it against the original."""
-    stored = read_bytes(temporary, compressed=os.fspath(target).endswith(".gz"))
-    if stored == loaded.data:
-        return replace(loaded, data=stored), unchanged()
-    shapes = _fixed_shapes(loaded.network)
-    again = loads(stored, name=os.fspath(target), input_shapes=shapes)
-    return again, check(loaded, again, box, rewriting.guarantee, facts.points)
+def _demand_output(model: Any, output: Output | None) -> None:
+    """Find out before the work that the result cannot go where it should."""
+    if not isinstance(output, str | os.PathLike):
+        return
+    if isinstance(model, str | os.PathLike) and os.path.realpath(model) == os.path.realpath(output):
+        raise UsageError(f"{os.fspath(output)}: the result would replace the original; give it another name")
+    demand_writable(output)
 
 
-def _fixed_shapes(network: Network) -> dict[str, tuple[int, ...]]:
-    """The input shapes as they were resolved, so that the result is read the same way."""
-    batch = (-1,) if network.batched else ()
-    return {name: (*batch, *network.shape(name)) for name in network.inputs if network.tensors[name].shape is not None}
+def _demand_onnx(loaded: Loaded, output: Output | None) -> None:
+    if output is not None and not isinstance(loaded, OnnxLoaded):
+        raise UsageError("only ONNX is written to a file; save the .model of the result as such models are saved")
+
+
+def _save(small: Loaded, output: Output | None) -> None:
+    """Write an ONNX model, under its name only once what the disk gives back is what was checked."""
+    if output is None or not isinstance(small, OnnxLoaded):
+        return
+    if not isinstance(output, str | os.PathLike):
+        output.write(small.data)
+        return
+    temporary = write_temporary(output, small.data)
+    try:
+        if read_bytes(temporary, compressed=os.fspath(output).endswith(".gz")) != small.data:
+            raise OutputError(f"{os.fspath(output)}: the disk gives back other bytes than were written")
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    commit(temporary, output)
 
 
 def _metadata(loaded: Loaded, box: Box, guarantee: Guarantee) -> dict[str, str]:
+    if not isinstance(loaded, OnnxLoaded):
+        return {}
     level = guarantee.level if guarantee.level == "exact" else f"within={guarantee.budget!r}"
     return {
         "reluce.version": __version__,
@@ -308,4 +397,4 @@ def _opaque_notes(network: Network) -> list[str]:
     return [f"not modelled, passed through as they are: {listed}; units that they read are kept"]
 
 
-__all__ = ["DomainLike", "Settings", "compress", "inspect", "parse_guarantee"]
+__all__ = ["DomainLike", "Result", "Settings", "compress", "inspect", "parse_guarantee"]

@@ -1,16 +1,16 @@
-"""Check a finished file against the original by running both: a net under the proofs, not a substitute for them.
+"""Check a finished model against the original by running both: a net under the proofs, not a substitute for them.
 
 Two runs on the same points of the domain (random, corners, witnesses): in float64, where outputs may differ by the
-proven epsilon plus both a-priori float64 error bounds, and in onnxruntime with graph optimisation off, where they may
-differ by epsilon plus both a-priori bounds of the model's own format. A model with parts that Reluce does not model is
-run in onnxruntime only, and its deviation is *measured only*: there is no bound to judge it by.
+proven epsilon plus both a-priori float64 error bounds, and in the model's own runtime (onnxruntime with graph
+optimisation off, torch, scikit-learn), where they may differ by epsilon plus both a-priori bounds of the model's own
+format. A model with parts that Reluce does not model is run there only, and its deviation is *measured only*: there is
+no bound to judge it by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from reluce.bounds import analyse, float_error
 from reluce.domain import Box
 from reluce.errors import CheckFailed
 from reluce.facts import Guarantee
-from reluce.io import Loaded
+from reluce.io import Loaded, runtime
 from reluce.network import Array, Network, evaluate
 
 POINTS = 1024
@@ -38,20 +38,22 @@ MOST_NUMBERS = 8_000_000
 class Check:
     """How two networks compared.
 
-    ``float64`` and ``onnxruntime`` are the largest deviations of any output, ``None`` where that run was not possible;
-    ``allowed`` is what the onnxruntime run was judged by (infinite: measured only). ``note`` says what was left out.
+    ``float64`` and ``measured`` are the largest deviations of any output in float64 and in ``runtime`` (onnxruntime,
+    torch, ...), ``None`` where that run was not possible; ``allowed`` is what the latter was judged by (infinite:
+    measured only). ``note`` says what was left out.
     """
 
     points: int
     float64: float | None
-    onnxruntime: float | None
+    runtime: str
+    measured: float | None
     allowed: float
     note: str = ""
 
     @property
     def largest(self) -> float:
-        """The largest deviation that was seen, onnxruntime's where it ran."""
-        return self.onnxruntime if self.onnxruntime is not None else (self.float64 or 0.0)
+        """The largest deviation that was seen, the runtime's where it ran."""
+        return self.measured if self.measured is not None else (self.float64 or 0.0)
 
     @property
     def measured_only(self) -> bool:
@@ -67,7 +69,7 @@ def check(
     Parameters
     ----------
     original, compressed
-        The models as read from their bytes.
+        The models as read, the compressed one from what was made.
     box
         The domain.
     guarantee
@@ -89,14 +91,14 @@ def check(
         before, after = original.network, compressed.network
         in_double, allowed = _allowances(before, after, box, guarantee)
         float64 = _in_float64(before, after, in_double, points)
-    measured, note = _in_onnxruntime(original, compressed, points, allowed)
+    name, measured, note = _in_runtime(original, compressed, points, allowed)
     largest = max((float(np.max(values, initial=0.0)) for values in allowed.values()), default=np.inf)
-    return Check(points.count, float64, measured, largest if modelled else np.inf, note)
+    return Check(points.count, float64, name, measured, largest if modelled else np.inf, note)
 
 
 def unchanged() -> Check:
-    """The check of a file that is the original byte for byte."""
-    return Check(0, 0.0, 0.0, 0.0, "the output holds the same model, byte for byte")
+    """The check of a result that is the original."""
+    return Check(0, 0.0, "", 0.0, 0.0, "the output is the same model, nothing was rewritten")
 
 
 def _demand_same_interface(before: Network, after: Network) -> None:
@@ -198,53 +200,48 @@ def _compare(expected: Array, found: Array, allowed: Array | float, where: str) 
     return float(finite.max(initial=0.0))
 
 
-def _in_onnxruntime(
+def _in_runtime(
     original: Loaded, compressed: Loaded, points: Iterable[dict[str, Array]], allowed: Mapping[str, Array]
-) -> tuple[float | None, str]:
+) -> tuple[str, float | None, str]:
+    """Name of the runtime, largest deviation in it (``None``: it cannot run the original), and what was left out."""
+    name = runtime(original).name
     try:
-        before = _session(original.data)
+        before = runtime(original).start()
     except Exception as error:
-        return None, f"onnxruntime cannot run the original: {_first_line(error)}"
+        return name, None, f"{name} cannot run the original: {_first_line(error)}"
     try:
-        after = _session(compressed.data)
+        after = runtime(compressed).start()
     except Exception as error:
-        raise CheckFailed(
-            f"onnxruntime runs the original but not the compressed network: {_first_line(error)}"
-        ) from error
-    network = original.network
+        raise _only_original(name, error) from error
     worst = 0.0
-    for feed in _feeds(network, points):
+    for feed in _feeds(original.network, points):
         try:
-            expected = before.run(None, feed)
+            expected = before(feed)
         except Exception as error:
-            return None, f"onnxruntime cannot run the original: {_first_line(error)}"
+            return name, None, f"{name} cannot run the original: {_first_line(error)}"
         try:
-            found = after.run(None, feed)
+            found = after(feed)
         except Exception as error:
-            raise CheckFailed(
-                f"onnxruntime runs the original but not the compressed network: {_first_line(error)}"
-            ) from error
-        for name, first, second in zip(_output_names(before), expected, found, strict=True):
-            bound: Array | float = np.inf
-            if name in allowed:
-                bound = np.broadcast_to(allowed[name], first.shape)
-            if isinstance(first, np.ndarray) and first.dtype.kind in "fiub":
-                worst = max(worst, _compare(first, second, bound, f"{name!r} in onnxruntime"))
-    return worst, "" if allowed else "measured only: part of the network is not modelled"
+            raise _only_original(name, error) from error
+        worst = max(worst, _compare_all(name, expected, found, allowed))
+    return name, worst, "" if allowed else "measured only: part of the network is not modelled"
 
 
-def _session(data: bytes) -> Any:  # onnxruntime ships no types
-    import onnxruntime  # imported late: nothing else needs it
+def _compare_all(
+    name: str, expected: Mapping[str, Array], found: Mapping[str, Array], allowed: Mapping[str, Array]
+) -> float:
+    worst = 0.0
+    for output, first in expected.items():
+        if output not in found:
+            raise CheckFailed(f"output {output!r} in {name} is missing; nothing was written")
+        bound = np.broadcast_to(allowed[output], first.shape) if output in allowed else np.inf
+        if first.dtype.kind in "fiub":
+            worst = max(worst, _compare(first, found[output], bound, f"{output!r} in {name}"))
+    return worst
 
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 0
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
-
-def _output_names(session: Any) -> list[str]:
-    return [output.name for output in session.get_outputs()]
+def _only_original(name: str, error: Exception) -> CheckFailed:
+    return CheckFailed(f"{name} runs the original but not the compressed network: {_first_line(error)}")
 
 
 def _feeds(network: Network, points: Iterable[dict[str, Array]]) -> Iterator[dict[str, Array]]:

@@ -10,6 +10,9 @@ from reluce.domain._read import (
     load_data,
     make_box,
 )
+from reluce.domain._scaled import scaled_box
+from reluce.domain._stated import stated_box
+from reluce.domain._vnnlib import load_vnnlib
 
 __all__ = [
     "Box",
@@ -19,5 +22,8 @@ __all__ = [
     "fit_data",
     "load_box",
     "load_data",
+    "load_vnnlib",
     "make_box",
+    "scaled_box",
+    "stated_box",
 ]

@@ -20,7 +20,7 @@ DomainLike = Box | str | Path | Sequence[str] | Mapping[str, Array]
 
 
 def make_box(network: Network, domain: DomainLike) -> Box:
-    """The box that a user means: a ``Box``, ranges, the path of an ``.npz`` file, or arrays ``lo`` and ``hi``.
+    """The box that a user means: a ``Box``, ranges, an ``.npz`` or VNN-LIB file, or arrays ``lo`` and ``hi``.
 
     Raises
     ------
@@ -31,6 +31,10 @@ def make_box(network: Network, domain: DomainLike) -> Box:
         return _fitting(network, domain)
     if isinstance(domain, Mapping):
         return _box_from_arrays(network, {key: np.asarray(value) for key, value in domain.items()}, "box")
+    if isinstance(domain, (str, Path)) and str(domain).lower().endswith((".vnnlib", ".vnnlib.gz")):
+        from reluce.domain._vnnlib import load_vnnlib  # which builds on this file
+
+        return load_vnnlib(network, domain)
     if isinstance(domain, Path) or (isinstance(domain, str) and domain.endswith(".npz")):
         return load_box(network, domain)
     ranges = [domain] if isinstance(domain, str) else list(domain)

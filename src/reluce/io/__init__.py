@@ -1,23 +1,31 @@
-"""ONNX files: read into a network, written back with what no rewrite touched left as it was."""
+"""Models of every kind: read into a network, and built anew with what no rewrite touched left as it was."""
 
 from reluce.io._files import commit, demand_writable, read_bytes, replace_file, write_temporary
+from reluce.io._kinds import hand_over, measure, rebuild, runtime
 from reluce.io._load import load, loads
-from reluce.io._loaded import Group, Loaded, Ranges, Sizes
-from reluce.io._measure import measure
+from reluce.io._loaded import Group, Loaded, OnnxLoaded, Ranges, Runtime, Scaling, Sizes
+from reluce.io._open import open_model
 from reluce.io._write import serialise
 
 __all__ = [
     "Group",
     "Loaded",
+    "OnnxLoaded",
     "Ranges",
+    "Runtime",
+    "Scaling",
     "Sizes",
     "commit",
     "demand_writable",
+    "hand_over",
     "load",
     "loads",
     "measure",
+    "open_model",
     "read_bytes",
+    "rebuild",
     "replace_file",
+    "runtime",
     "serialise",
     "write_temporary",
 ]

@@ -33,10 +33,17 @@ def read_bytes(path: PathLike, compressed: bool | None = None) -> bytes:
         raise ModelError(f"{where}: cannot be read ({_reason(error)})") from None
     if not data:
         raise ModelError(f"{where}: the file is empty (0 bytes)")
-    return _decompress(data, where) if (where.endswith(".gz") if compressed is None else compressed) else data
+    return decompress(data, where) if (where.endswith(".gz") if compressed is None else compressed) else data
 
 
-def _decompress(data: bytes, where: str) -> bytes:
+def decompress(data: bytes, where: str) -> bytes:
+    """Undo gzip.
+
+    Raises
+    ------
+    ModelError
+        When the data is cut short, damaged or empty.
+    """
     try:
         plain = gzip.decompress(data)
     except EOFError:

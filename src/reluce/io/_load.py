@@ -1,4 +1,4 @@
-"""Reading: from a file or bytes to a :class:`Loaded`."""
+"""Reading: from a file or bytes to a :class:`OnnxLoaded`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from onnx import GraphProto, ModelProto, ValueInfoProto
 from reluce.errors import ModelError
 from reluce.io._files import read_bytes
 from reluce.io._fold import tensor_value
-from reluce.io._loaded import Loaded
+from reluce.io._loaded import OnnxLoaded
 from reluce.io._proto import all_names, opset, parse, reads
+from reluce.io._ranges import stored_ranges
 from reluce.io._reader import Reader, finished
 from reluce.io._scope import BATCH, Scope, Value, sample_shape
 from reluce.network import Tensor, validate
@@ -22,7 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Dims = tuple[int | None, ...]
 
 
-def load(path: str | os.PathLike[str], *, input_shapes: Shapes | None = None) -> Loaded:
+def load(path: str | os.PathLike[str], *, input_shapes: Shapes | None = None) -> OnnxLoaded:
     """Read a network from an ``.onnx`` or ``.onnx.gz`` file.
 
     Parameters
@@ -34,7 +35,7 @@ def load(path: str | os.PathLike[str], *, input_shapes: Shapes | None = None) ->
 
     Returns
     -------
-    Loaded
+    OnnxLoaded
         The network, with all that is needed to write it back.
 
     Raises
@@ -45,7 +46,7 @@ def load(path: str | os.PathLike[str], *, input_shapes: Shapes | None = None) ->
     return loads(read_bytes(path), name=os.fspath(path), input_shapes=input_shapes)
 
 
-def loads(data: bytes, *, name: str = "model", input_shapes: Shapes | None = None) -> Loaded:
+def loads(data: bytes, *, name: str = "model", input_shapes: Shapes | None = None) -> OnnxLoaded:
     """Read a network from uncompressed ONNX bytes.
 
     Parameters
@@ -59,7 +60,7 @@ def loads(data: bytes, *, name: str = "model", input_shapes: Shapes | None = Non
 
     Returns
     -------
-    Loaded
+    OnnxLoaded
         The network, with all that is needed to write it back.
 
     Raises
@@ -74,7 +75,7 @@ def loads(data: bytes, *, name: str = "model", input_shapes: Shapes | None = Non
         raise ModelError(f"{name}: {error}") from None
 
 
-def _read(model: ModelProto, data: bytes, name: str, given: Shapes) -> Loaded:
+def _read(model: ModelProto, data: bytes, name: str, given: Shapes) -> OnnxLoaded:
     graph = model.graph
     readers = _readers(graph)
     constants = _initialisers(graph, readers)
@@ -96,7 +97,16 @@ def _read(model: ModelProto, data: bytes, name: str, given: Shapes) -> Loaded:
     reader.read(model, readers)
     network = validate(finished(reader, tuple(info.name for info in graph.output)))
     notes = (*_constant_inputs(graph, constants), *_open_axes(inputs, axes))
-    return Loaded(network, data, tuple(reader.groups), notes, name)
+    shapes = {name: reader.tensors[name].shape for name in network.inputs}
+    ranges, complaints = stored_ranges(model, shapes, batched)
+    return OnnxLoaded(
+        network=network,
+        notes=(*notes, *complaints),
+        name=name,
+        ranges=ranges,
+        data=data,
+        groups=tuple(reader.groups),
+    )
 
 
 def _readers(graph: GraphProto) -> Counter[str]:

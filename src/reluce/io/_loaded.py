@@ -1,8 +1,8 @@
-"""What reading a model yields, and how large it is."""
+"""What reading a model yields, whatever kind of model it was."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reluce.network import Array, Network
@@ -10,10 +10,10 @@ from reluce.network import Array, Network
 
 @dataclass(frozen=True)
 class Group:
-    """ONNX nodes that were read together.
+    """Nodes of a model that were read together.
 
-    ``nodes`` are indices into the original ``graph.node``; ``made`` are the names of the IR nodes made from them, none
-    where the nodes only compute constants.
+    ``nodes`` are indices into the model's own list of nodes (``graph.node`` in ONNX); ``made`` are the names of the IR
+    nodes made from them, none where the nodes only compute constants.
     """
 
     nodes: tuple[int, ...]
@@ -37,34 +37,6 @@ class Ranges:
     source: str
 
 
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """A model as read.
-
-    Parameters
-    ----------
-    network
-        What the model computes.
-    data
-        The original, uncompressed ONNX bytes.
-    groups
-        Which ONNX nodes became which nodes of ``network``, in the order of the file.
-    notes
-        What the user should know, one line each.
-    name
-        How to call the model in messages.
-    ranges
-        The input ranges that the model states itself, if any.
-    """
-
-    network: Network
-    data: bytes
-    groups: tuple[Group, ...]
-    notes: tuple[str, ...]
-    name: str
-    ranges: Ranges | None = None
-
-
 @dataclass(frozen=True)
 class Sizes:
     """How large a model is.
@@ -77,3 +49,78 @@ class Sizes:
     nonzeros: int
     macs: int
     bytes: int
+
+
+Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The software that usually runs a model, as a second opinion on what it computes.
+
+    Parameters
+    ----------
+    name
+        What reports call it.
+    start
+        Makes the model ready and returns the function that runs it: from an array per graph input, in the model's own
+        formats (``(samples, *sample shape)``, or one whole sample where the network is not batched), to an array per
+        output that is a plain tensor. Both raise whatever the software raises.
+    """
+
+    name: str
+    start: Callable[[], Run]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """What stands in front of a network and is handed back as it was: ``z = x * slope + offset`` for each coordinate.
+
+    ``slope`` and ``offset`` are object arrays of ``Fraction`` with the input's sample shape; ``apply`` computes z as
+    the library does, for ``(samples, *sample shape)``.
+    """
+
+    slope: Array
+    offset: Array
+    apply: Callable[[Array], Array]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Loaded:
+    """A model as read: what is common to all kinds of models.
+
+    Parameters
+    ----------
+    network
+        What the model computes.
+    notes
+        What the user should know, one line each.
+    name
+        How to call the model in messages.
+    ranges
+        The input ranges that the model states itself, if any.
+    scaling
+        What is done to the inputs before they reach ``network``, if anything.
+    """
+
+    network: Network
+    notes: tuple[str, ...] = ()
+    name: str = "model"
+    ranges: Ranges | None = None
+    scaling: Scaling | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OnnxLoaded(Loaded):
+    """An ONNX model as read.
+
+    Parameters
+    ----------
+    data
+        The original, uncompressed ONNX bytes.
+    groups
+        Which ONNX nodes became which nodes of ``network``, in the order of the file.
+    """
+
+    data: bytes
+    groups: tuple[Group, ...]

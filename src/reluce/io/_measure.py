@@ -1,4 +1,4 @@
-"""How large a model is."""
+"""How large an ONNX model is."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from math import prod
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto
 
-from reluce.io._loaded import Loaded, Sizes
+from reluce.io._loaded import OnnxLoaded, Sizes
 from reluce.io._proto import FLOATS, decode, parse, reads, subgraphs
 from reluce.network import Dense, Network
 
 
-def measure(loaded: Loaded) -> Sizes:
+def measure_onnx(loaded: OnnxLoaded) -> Sizes:
     """Count parameters, non-zeros and multiply-adds.
 
     Parameters
@@ -31,7 +31,7 @@ def measure(loaded: Loaded) -> Sizes:
     arrays = [array for tensor in _used(model.graph) if (array := decode(tensor)) is not None]
     parameters = sum(array.size for array in arrays)
     nonzeros = sum(int(np.count_nonzero(array)) for array in arrays)
-    dense = _dense_macs(loaded.network)
+    dense = dense_macs(loaded.network)
     known = _dimensions(model.graph)
     other = sum(_macs(node, loaded.network, known) for node in model.graph.node)
     return Sizes(parameters, nonzeros, dense + other, len(loaded.data))
@@ -48,7 +48,8 @@ def _used(graph: GraphProto) -> Iterator[TensorProto]:
             yield from _used(inner)
 
 
-def _dense_macs(network: Network) -> int:
+def dense_macs(network: Network) -> int:
+    """Multiply-adds of all dense layers for one sample."""
     dense = [(node, node.op) for node in network.nodes if isinstance(node.op, Dense)]
     return sum(network.tensors[node.output].size * op.weight.shape[1] for node, op in dense)
 

@@ -11,14 +11,14 @@ from onnx import ModelProto
 
 from reluce.io._finish import finish
 from reluce.io._fold_write import restate
-from reluce.io._loaded import Group, Loaded
+from reluce.io._loaded import Group, OnnxLoaded
 from reluce.io._proto import parse, reads
 from reluce.io._write_ops import emit
 from reluce.io._writer import Writer
 from reluce.network import Network, Node, Opaque
 
 
-def serialise(loaded: Loaded, network: Network, metadata: Mapping[str, str]) -> bytes:
+def serialise(loaded: OnnxLoaded, network: Network, metadata: Mapping[str, str]) -> bytes:
     """Return the ONNX bytes of a rewritten network.
 
     Parameters
@@ -58,7 +58,7 @@ def _untouched(old: Network, new: Network) -> bool:
     return len(old.nodes) == len(new.nodes) and all(_same(node, present.get(node.name)) for node in old.nodes)
 
 
-def _rewritten(loaded: Loaded, network: Network, model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
+def _rewritten(loaded: OnnxLoaded, network: Network, model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
     kept = [group for group in loaded.groups if group.made and _verbatim(group, loaded, network, model)]
     live = _live_constants(loaded, model, kept)
     writer = Writer(loaded, network, model)
@@ -77,7 +77,7 @@ def _rewritten(loaded: Loaded, network: Network, model: ModelProto, metadata: Ma
     return finish(writer, metadata)
 
 
-def _verbatim(group: Group, loaded: Loaded, network: Network, model: ModelProto) -> bool:
+def _verbatim(group: Group, loaded: OnnxLoaded, network: Network, model: ModelProto) -> bool:
     """Whether the original ONNX nodes still compute all that is needed of a group, and only they do."""
     present = {node.name: node for node in network.nodes}
     original = {node.name: node for node in loaded.network.nodes}
@@ -105,7 +105,7 @@ def _needed(network: Network, tensor: str) -> bool:
     return tensor in network.outputs or bool(network.consumers.get(tensor)) or tensor in network.producer
 
 
-def _live_constants(loaded: Loaded, model: ModelProto, kept: list[Group]) -> list[Group]:
+def _live_constants(loaded: OnnxLoaded, model: ModelProto, kept: list[Group]) -> list[Group]:
     """The groups that only compute constants and are still read, in the order of the file."""
     nodes = model.graph.node
     wanted = {name for group in kept for index in group.nodes for name in reads(nodes[index])}

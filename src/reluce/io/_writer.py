@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from reluce.io._loaded import Loaded
+from reluce.io._loaded import OnnxLoaded
 from reluce.io._proto import all_names, attributes, decode, encode, opset, reads
 from reluce.network import Array, Network, Node
 
@@ -15,7 +15,7 @@ from reluce.network import Array, Network, Node
 class Writer:
     """Grows while nodes are written; remembers which names are spoken for."""
 
-    def __init__(self, loaded: Loaded, network: Network, model: ModelProto) -> None:
+    def __init__(self, loaded: OnnxLoaded, network: Network, model: ModelProto) -> None:
         self.loaded = loaded
         self.network = network
         self.model = model

@@ -77,7 +77,8 @@ class Report:
             result["check"] = {
                 "points": self.check.points,
                 "float64": self.check.float64,
-                "onnxruntime": self.check.onnxruntime,
+                "runtime": self.check.runtime,
+                "measured": self.check.measured,
                 "allowed": _finite(self.check.allowed),
                 "measured_only": self.check.measured_only,
                 "note": self.check.note,

@@ -117,9 +117,9 @@ def _check(report: Report) -> str:
     parts = []
     if check.float64 is not None:
         parts.append(f"float64 {check.float64:.3g}")
-    if check.onnxruntime is not None:
+    if check.measured is not None:
         bound = f"allowed {check.allowed:.3g}: epsilon and the float rounding of both networks"
         bound = "measured only" if check.measured_only else bound
-        parts.append(f"onnxruntime {check.onnxruntime:.3g} ({bound})")
+        parts.append(f"{check.runtime} {check.measured:.3g} ({bound})")
     note = f" [{check.note}]" if check.note else ""
     return f"Check: largest deviation on {check.points:,} points: {', '.join(parts) or 'not run'}{note}."

@@ -1,0 +1,132 @@
+"""The assertions of a VNN-LIB syntax tree as one formula over the elements of the inputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import prod
+from typing import NamedTuple
+
+import vnnlib
+
+from reluce.domain._linear_constraints import FREE, Conjunction, bounded, conjunction, disjunction
+from reluce.domain._vnnlib_text import Specification
+
+ZERO, ONE = Fraction(0), Fraction(1)
+
+
+class Tensor(NamedTuple):
+    """A tensor of the specification: where its elements begin among those of all inputs, and its shape."""
+
+    start: int
+    shape: tuple[int, ...]
+
+
+class Affine(NamedTuple):
+    """``sum_i terms[i] x_i + constant``; where ``unused`` says why it is none, the rest has no meaning."""
+
+    terms: dict[int, Fraction]
+    constant: Fraction
+    unused: str = ""
+
+
+OUTPUTS, OTHERS, PRODUCTS, UNEQUAL, FREE_BRANCH = "outputs", "others", "products", "unequal", "free branch"
+"""What says nothing of the inputs as a box: comparisons with outputs or hidden tensors, with tensors of other
+networks, with products of inputs, with ``!=``; disjunctions with a branch that admits all inputs."""
+
+
+class FormulaReader:
+    """Reads assertions over the given inputs; ``unused`` counts what it had to leave out, by reason."""
+
+    def __init__(self, numbers: Mapping[str, Fraction], network: str, inputs: Mapping[str, Tensor]) -> None:
+        self.numbers = numbers
+        self.network = network
+        self.inputs = inputs
+        self.unused: Counter[str] = Counter()
+
+    def read(self, specification: Specification) -> Conjunction:
+        """The conjunction of all assertions."""
+        return conjunction([self._formula(assertion.expr) for assertion in specification.query.assertions])
+
+    def _formula(self, expression: vnnlib.BoolExpr) -> Conjunction:
+        if isinstance(expression, vnnlib.Comparison):
+            return self._comparison(expression)
+        assert isinstance(expression, vnnlib.Connective)
+        parts = [self._formula(argument) for argument in expression.args]
+        if isinstance(expression, vnnlib.And):
+            return conjunction(parts)
+        if FREE in parts and any(part != FREE for part in parts):
+            self.unused[FREE_BRANCH] += 1
+        return disjunction(parts)
+
+    def _comparison(self, expression: vnnlib.Comparison) -> Conjunction:
+        """``lhs - rhs`` as ``a x + c`` and its sign; strict comparisons are closed, which adds only their limits."""
+        left, right = self._affine(expression.lhs), self._affine(expression.rhs)
+        difference = _add([left, _scaled(right, -ONE)])
+        unused = difference.unused
+        if isinstance(expression, vnnlib.NotEqual) and not unused:
+            if not any(difference.terms.values()) and difference.constant == 0:
+                return bounded({}, ONE, None)  # never true
+            unused = UNEQUAL
+        if unused:
+            self.unused[unused] += 1
+            return FREE
+        lower = None if isinstance(expression, (vnnlib.LessEqual, vnnlib.LessThan)) else -difference.constant
+        upper = None if isinstance(expression, (vnnlib.GreaterEqual, vnnlib.GreaterThan)) else -difference.constant
+        return bounded(difference.terms, lower, upper)
+
+    def _affine(self, expression: vnnlib.ArithExpr) -> Affine:
+        if isinstance(expression, vnnlib.Var):
+            return self._variable(expression)
+        if isinstance(expression, vnnlib.Literal):
+            return Affine({}, self.numbers[expression.lexeme])
+        if isinstance(expression, vnnlib.Negate):
+            return _scaled(self._affine(expression.expr), -ONE)
+        if isinstance(expression, vnnlib.Minus):
+            rest = _add([self._affine(argument) for argument in expression.rest])
+            return _add([self._affine(expression.head), _scaled(rest, -ONE)])
+        if isinstance(expression, vnnlib.Plus):
+            return _add([self._affine(argument) for argument in expression.args])
+        if isinstance(expression, vnnlib.Multiply):
+            return _multiply([self._affine(argument) for argument in expression.args])
+        raise AssertionError(type(expression))
+
+    def _variable(self, variable: vnnlib.Var) -> Affine:
+        tensor = self.inputs.get(variable.name)
+        if tensor is None:
+            return Affine({}, ZERO, OUTPUTS if variable.network_name == self.network else OTHERS)
+        element = 0
+        for index, size in zip(variable.indices, tensor.shape, strict=True):
+            element = element * size + index
+        return Affine({tensor.start + element: ONE}, ZERO)
+
+
+def _add(parts: Sequence[Affine]) -> Affine:
+    terms: dict[int, Fraction] = {}
+    for part in parts:
+        if part.unused:
+            return part
+        for i, a in part.terms.items():
+            terms[i] = terms.get(i, ZERO) + a
+    return Affine(terms, sum((part.constant for part in parts), ZERO))
+
+
+def _scaled(part: Affine, factor: Fraction) -> Affine:
+    return Affine({i: a * factor for i, a in part.terms.items()}, part.constant * factor, part.unused)
+
+
+def _multiply(factors: Sequence[Affine]) -> Affine:
+    for factor in factors:
+        if factor.unused:
+            return factor
+    constant = prod((factor.constant for factor in factors if not factor.terms), start=ONE)
+    variable = [factor for factor in factors if factor.terms]
+    if len(variable) > 1:
+        return Affine({}, ZERO, PRODUCTS)
+    return _scaled(variable[0], constant) if variable else Affine({}, constant)
+
+
+def elements(tensor: Tensor) -> range:
+    """Which of the elements of all inputs are those of a tensor."""
+    return range(tensor.start, tensor.start + prod(tensor.shape))

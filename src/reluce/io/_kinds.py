@@ -1,0 +1,110 @@
+"""What each kind of model can do: be built anew from a network, measured, run, and handed back.
+
+One function for each; a kind of model registers its own where its class is defined, so that torch and scikit-learn are
+imported only by those who bring such a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from reluce.io._load import loads
+from reluce.io._loaded import Loaded, OnnxLoaded, Run, Runtime, Sizes
+from reluce.io._measure import measure_onnx
+from reluce.io._proto import parse
+from reluce.io._write import serialise
+from reluce.network import Array, Network
+
+
+@singledispatch
+def rebuild(loaded: Loaded, network: Network, metadata: Mapping[str, str]) -> Loaded:
+    """A model of the same kind that computes ``network``, read back from what was made.
+
+    Parameters
+    ----------
+    loaded
+        The model that ``network`` was rewritten from.
+    network
+        Consists of nodes of ``loaded.network`` and of replacements under the same names and output tensors.
+    metadata
+        What to store beside the network, where the kind of model has a place for it.
+
+    Returns
+    -------
+    Loaded
+        ``loaded`` itself where nothing was replaced.
+
+    Raises
+    ------
+    ValueError
+        When the inputs of a node that Reluce does not model have changed.
+    """
+    raise NotImplementedError(f"no rule to build a {type(loaded).__name__}")
+
+
+@singledispatch
+def measure(loaded: Loaded) -> Sizes:
+    """How large a model is."""
+    raise NotImplementedError(f"no rule to measure a {type(loaded).__name__}")
+
+
+@singledispatch
+def runtime(loaded: Loaded) -> Runtime:
+    """The software that a model is meant for."""
+    raise NotImplementedError(f"no runtime for a {type(loaded).__name__}")
+
+
+@singledispatch
+def hand_over(loaded: Loaded) -> Any:
+    """The model as users hold it: an ``onnx.ModelProto``, a ``torch.nn.Module``, a scikit-learn estimator."""
+    raise NotImplementedError(f"no rule to hand over a {type(loaded).__name__}")
+
+
+@rebuild.register
+def _rebuild_onnx(loaded: OnnxLoaded, network: Network, metadata: Mapping[str, str]) -> Loaded:
+    data = serialise(loaded, network, metadata)
+    if data is loaded.data:
+        return loaded
+    return loads(data, name=loaded.name, input_shapes=_fixed_shapes(loaded.network))
+
+
+def _fixed_shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    """The input shapes as they were resolved, so that the result is read the same way."""
+    batch = (-1,) if network.batched else ()
+    return {name: (*batch, *network.shape(name)) for name in network.inputs if network.tensors[name].shape is not None}
+
+
+@measure.register
+def _measure_onnx(loaded: OnnxLoaded) -> Sizes:
+    return measure_onnx(loaded)
+
+
+@hand_over.register
+def _hand_over_onnx(loaded: OnnxLoaded) -> Any:
+    return parse(loaded.data, loaded.name)
+
+
+@runtime.register
+def _runtime_onnx(loaded: OnnxLoaded) -> Runtime:
+    return Runtime("onnxruntime", lambda: _session(loaded.data))
+
+
+def _session(data: bytes) -> Run:
+    import onnxruntime  # imported late: nothing else needs it
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 0
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(feed: Mapping[str, Array]) -> dict[str, Array]:
+        found = zip(names, session.run(None, dict(feed)), strict=True)
+        return {name: value for name, value in found if isinstance(value, np.ndarray)}
+
+    return run
