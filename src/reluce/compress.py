@@ -297,9 +297,7 @@ def _domain(loaded: Loaded, domain: DomainLike | None, space: str) -> Box:
     elif loaded.ranges is not None:
         box = stated_box(loaded.network, loaded.ranges.ends, loaded.ranges.source)
     else:
-        raise UsageError(
-            "no domain: give a range, a box, data or a VNN-LIB file; the model states no input ranges"
-        )
+        raise UsageError("no domain: give a range, a box, data or a VNN-LIB file; the model states no input ranges")
     if loaded.scaling is None:
         return box
     if space == "scaled":

@@ -80,8 +80,9 @@ def bounded(terms: dict[int, Fraction], lower: End, upper: End) -> Conjunction:
     if len(kept) != 1:
         return Conjunction(sums=(Linear(kept, lower, upper),))
     ((i, a),) = kept
-    low, high = (None if end is None else end / a for end in (lower, upper))
-    return Conjunction(ends=((i, (low, high) if a > 0 else (high, low)),))
+    if a != 1:  # mostly it is, and dividing takes time
+        lower, upper = (None if end is None else end / a for end in (lower, upper))
+    return Conjunction(ends=((i, (lower, upper) if a > 0 else (upper, lower)),))
 
 
 def conjunction(parts: Sequence[Conjunction]) -> Conjunction:

@@ -41,15 +41,20 @@ def scaled_box(box: Box, slope: Array, offset: Array, apply: Callable[[Array], A
     ends = [low * slope + offset, box.upper[name] * slope + offset]
     lower, upper = box.outer[name]
     for dtype in (np.float32, np.float64):
-        with np.errstate(over="ignore"):
-            images = apply(np.stack([lower, upper]).astype(dtype))
+        most = np.finfo(dtype).max  # where the domain goes beyond the format, its largest numbers are the ends
+        inputs = np.clip(np.stack([lower, upper]), -most, most).astype(dtype)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            images = apply(inputs)
         if not np.isfinite(images).all():
-            raise DomainError(f"the scaler makes no finite number of an end of the domain of input {name!r}")
+            raise DomainError(
+                f"domain of input {name!r}: the scaler makes no finite number of an end in {np.dtype(dtype)}; "
+                "narrow the domain, or scale by less"
+            )
         ends.extend(_fractions(image) for image in images)
-    least, most = ends[0], ends[0]
+    least, greatest = ends[0], ends[0]
     for end in ends[1:]:
-        least, most = np.minimum(least, end), np.maximum(most, end)
-    return replace(box, lower={name: least}, upper={name: most})
+        least, greatest = np.minimum(least, end), np.maximum(greatest, end)
+    return replace(box, lower={name: least}, upper={name: greatest})
 
 
 def _fractions(values: Array) -> Array:

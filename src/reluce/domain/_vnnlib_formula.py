@@ -63,7 +63,7 @@ class FormulaReader:
     def _comparison(self, expression: vnnlib.Comparison) -> Conjunction:
         """``lhs - rhs`` as ``a x + c`` and its sign; strict comparisons are closed, which adds only their limits."""
         left, right = self._affine(expression.lhs), self._affine(expression.rhs)
-        difference = _add([left, _scaled(right, -ONE)])
+        difference = _add([left, _negated(right)])
         unused = difference.unused
         if isinstance(expression, vnnlib.NotEqual) and not unused:
             if not any(difference.terms.values()) and difference.constant == 0:
@@ -72,8 +72,9 @@ class FormulaReader:
         if unused:
             self.unused[unused] += 1
             return FREE
-        lower = None if isinstance(expression, (vnnlib.LessEqual, vnnlib.LessThan)) else -difference.constant
-        upper = None if isinstance(expression, (vnnlib.GreaterEqual, vnnlib.GreaterThan)) else -difference.constant
+        end = -difference.constant
+        lower = None if isinstance(expression, (vnnlib.LessEqual, vnnlib.LessThan)) else end
+        upper = None if isinstance(expression, (vnnlib.GreaterEqual, vnnlib.GreaterThan)) else end
         return bounded(difference.terms, lower, upper)
 
     def _affine(self, expression: vnnlib.ArithExpr) -> Affine:
@@ -82,10 +83,10 @@ class FormulaReader:
         if isinstance(expression, vnnlib.Literal):
             return Affine({}, self.numbers[expression.lexeme])
         if isinstance(expression, vnnlib.Negate):
-            return _scaled(self._affine(expression.expr), -ONE)
+            return _negated(self._affine(expression.expr))
         if isinstance(expression, vnnlib.Minus):
             rest = _add([self._affine(argument) for argument in expression.rest])
-            return _add([self._affine(expression.head), _scaled(rest, -ONE)])
+            return _add([self._affine(expression.head), _negated(rest)])
         if isinstance(expression, vnnlib.Plus):
             return _add([self._affine(argument) for argument in expression.args])
         if isinstance(expression, vnnlib.Multiply):
@@ -104,12 +105,19 @@ class FormulaReader:
 
 def _add(parts: Sequence[Affine]) -> Affine:
     terms: dict[int, Fraction] = {}
+    constant = ZERO
     for part in parts:
         if part.unused:
             return part
-        for i, a in part.terms.items():
-            terms[i] = terms.get(i, ZERO) + a
-    return Affine(terms, sum((part.constant for part in parts), ZERO))
+        for i, a in part.terms.items():  # sums with zero are left out: they take most of the time
+            terms[i] = terms[i] + a if i in terms else a
+        if part.constant:
+            constant = constant + part.constant if constant else part.constant
+    return Affine(terms, constant)
+
+
+def _negated(part: Affine) -> Affine:
+    return Affine({i: -a for i, a in part.terms.items()}, -part.constant, part.unused)
 
 
 def _scaled(part: Affine, factor: Fraction) -> Affine:

@@ -125,7 +125,7 @@ def _initialisers(graph: GraphProto, readers: Mapping[str, int]) -> dict[str, Va
             raise ModelError(f"two initialisers are called {tensor.name!r}")
         found[tensor.name] = tensor_value(tensor)
         if tensor.name in readers:
-            _check_finite(tensor.name, found[tensor.name])
+            check_finite(tensor.name, found[tensor.name])
     for sparse in graph.sparse_initializer:
         if sparse.values.name in found:
             raise ModelError(f"two initialisers are called {sparse.values.name!r}")
@@ -133,8 +133,8 @@ def _initialisers(graph: GraphProto, readers: Mapping[str, int]) -> dict[str, Va
     return found
 
 
-def _check_finite(name: str, value: Value) -> None:
-    """Refuse NaN; an infinite number may stand alone, as the open end of a range."""
+def check_finite(name: str, value: Value) -> None:
+    """Refuse NaN among weights; an infinite number may stand alone, as the open end of a range."""
     if value.constant is None or value.constant[0].dtype.kind != "f":
         return
     array = value.constant[0]

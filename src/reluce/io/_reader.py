@@ -146,16 +146,22 @@ class Reader:
         self.groups.append(Group((), (self.add(name, op, inputs, (name,)),)))
 
     def _made(self, index: int, node: NodeProto, made: tuple[Made, ...]) -> None:
-        names = []
-        for entry in made:
-            self._tensor(entry)
-            base = (node.name if entry is made[-1] else "") or entry.output
-            names.append(self.add(base, entry.op, entry.inputs, (entry.output,)))
+        names = self.place(made, node.name)
         for name in filter(None, node.output):  # an output that nobody may read, such as a mask
             self.scope.values.setdefault(name, Value(0, None))
         if node.op_type == "MatMul" and len(made) == 1:
             self.matmuls[node.output[0]] = len(self.groups)
-        self.groups.append(Group((index,), tuple(names)))
+        self.groups.append(Group((index,), names))
+
+    def place(self, made: tuple[Made, ...], base: str) -> tuple[str, ...]:
+        """Add the nodes that a rule wants; ``base`` names the last. Returns their names."""
+        names = []
+        for entry in made:
+            self._tensor(entry)
+            names.append(
+                self.add((base if entry is made[-1] else "") or entry.output, entry.op, entry.inputs, (entry.output,))
+            )
+        return tuple(names)
 
     def _tensor(self, made: Made) -> None:
         values = self.scope.values

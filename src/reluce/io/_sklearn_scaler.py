@@ -53,7 +53,12 @@ def read_scaling(steps: Sequence[tuple[str, Any]], width: int) -> Scaling | None
         return None
     slope, offset = _exactly(1, width), _exactly(0, width)
     for label, step in chosen:
-        by, plus = _affine(f"Pipeline: step {label!r} ({type(step).__name__})", step, width)
+        where = f"Pipeline: step {label!r} ({type(step).__name__})"
+        _demand_understood(where, step, width)
+        try:
+            by, plus = _affine(step, width)
+        except (ValueError, OverflowError, ZeroDivisionError):
+            raise ModelError(f"{where} holds a scale of 0, or a number that is not finite; fit it anew") from None
         slope, offset = slope * by, offset * by + plus
     scalers = [without_names(step) for _, step in chosen]
 
@@ -78,21 +83,35 @@ def _changes_nothing(step: Any) -> bool:
     return step is None or step == "passthrough" or (type(step) is FunctionTransformer and step.func is None)
 
 
-def _affine(where: str, step: Any, width: int) -> Affine:
-    """Slope and offset of one scaler."""
-    # A class of its own may compute anything, even if it inherits one of these.
+def _demand_understood(where: str, step: Any, width: int) -> None:
+    # A class of one's own may compute anything, even if it inherits from one of these.
     if type(step) not in (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler):
         raise ModelError(f"{where} is not understood; in front of the network may stand {UNDERSTOOD}")
     try:
         check_is_fitted(step)
     except NotFittedError:
         raise ModelError(f"{where} is not fitted; call fit first") from None
-    if step.get_params().get("clip", False):  # MaxAbsScaler has it from scikit-learn 1.8 on
+    if step.get_params().get("clip", False):  # older releases of scikit-learn have no such option for MaxAbsScaler
         raise ModelError(f"{where} clips what it scales, which is not understood; set clip=False")
     if step.n_features_in_ != width:
         raise ModelError(f"{where} scales {step.n_features_in_} features, but the network reads {width}")
-    slope, offset = _ratio(step)
-    try:
-        return _exactly(1, width) / _exactly(slope[1], width) * _exactly(slope[0], width), offset_of(step, width)
-    except (ValueError, OverflowError, ZeroDivisionError):
-        raise ModelError(f"{where} holds a scale of 0 or numbers that are not finite; fit it anew") from None
+
+
+def _affine(step: Any, width: int) -> tuple[Array, Array]:
+    """Slope and offset of one scaler."""
+    if type(step) is MinMaxScaler:
+        return _exactly(step.scale_, width), _exactly(step.min_, width)
+    centre, scale = 0, step.scale_
+    if type(step) is StandardScaler:  # like its transform, which may ignore a mean that was fitted
+        centre, scale = step.mean_ if step.with_mean else 0, step.scale_ if step.with_std else 1
+    elif type(step) is RobustScaler:
+        centre, scale = step.center_ if step.with_centering else 0, step.scale_ if step.with_scaling else 1
+    slope: Array = 1 / _exactly(scale, width)
+    return slope, -_exactly(centre, width) * slope
+
+
+def _exactly(values: Any, width: int) -> Array:
+    """Stored floats as the rational numbers that they are, one for each feature."""
+    result = np.empty(width, dtype=object)
+    result[:] = [Fraction(value) for value in np.broadcast_to(np.asarray(values, dtype=float), (width,)).tolist()]
+    return result

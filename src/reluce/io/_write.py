@@ -13,9 +13,10 @@ from reluce.io._finish import finish
 from reluce.io._fold_write import restate
 from reluce.io._loaded import Group, OnnxLoaded
 from reluce.io._proto import parse, reads
+from reluce.io._verbatim import untouched, verbatim
 from reluce.io._write_ops import emit
 from reluce.io._writer import Writer
-from reluce.network import Network, Node, Opaque
+from reluce.network import Network
 
 
 def serialise(loaded: OnnxLoaded, network: Network, metadata: Mapping[str, str]) -> bytes:
@@ -40,22 +41,11 @@ def serialise(loaded: OnnxLoaded, network: Network, metadata: Mapping[str, str])
     ValueError
         When the inputs of a node that Reluce does not model have changed.
     """
-    if _untouched(loaded.network, network):
+    if untouched(loaded.network, network):
         return loaded.data
     model = parse(loaded.data, loaded.name)
     result: bytes = _rewritten(loaded, network, model, metadata).SerializeToString(deterministic=True)
     return result
-
-
-def _same(old: Node, new: Node | None) -> bool:
-    if new is None or new.inputs != old.inputs or new.outputs != old.outputs:
-        return False
-    return new.op is old.op or (isinstance(old.op, Opaque) and isinstance(new.op, Opaque))
-
-
-def _untouched(old: Network, new: Network) -> bool:
-    present = {node.name: node for node in new.nodes}
-    return len(old.nodes) == len(new.nodes) and all(_same(node, present.get(node.name)) for node in old.nodes)
 
 
 def _rewritten(loaded: OnnxLoaded, network: Network, model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
@@ -78,31 +68,8 @@ def _rewritten(loaded: OnnxLoaded, network: Network, model: ModelProto, metadata
 
 
 def _verbatim(group: Group, loaded: OnnxLoaded, network: Network, model: ModelProto) -> bool:
-    """Whether the original ONNX nodes still compute all that is needed of a group, and only they do."""
-    present = {node.name: node for node in network.nodes}
-    original = {node.name: node for node in loaded.network.nodes}
     written = {name for index in group.nodes for name in model.graph.node[index].output}
-    some = False
-    for name in group.made:
-        old, new = original[name], present.get(name)
-        if new is None:
-            if any(_needed(network, output) for output in old.outputs):
-                return False
-            continue
-        some = True
-        if not group.nodes:  # a constant graph output: there is nothing else that it could be
-            continue
-        if not _same(old, new):
-            return False
-        hidden = [output for output in old.outputs if output not in written]
-        readers = [reader.name for output in hidden for reader in network.consumers[output]]
-        if any(reader not in group.made for reader in readers):
-            return False
-    return some
-
-
-def _needed(network: Network, tensor: str) -> bool:
-    return tensor in network.outputs or bool(network.consumers.get(tensor)) or tensor in network.producer
+    return verbatim(group, loaded.network, network, written)
 
 
 def _live_constants(loaded: OnnxLoaded, model: ModelProto, kept: list[Group]) -> list[Group]:
