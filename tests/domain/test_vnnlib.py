@@ -150,9 +150,18 @@ def test_endless_tightening_stops_early_and_stays_sound(tmp_path: Path) -> None:
 
 
 def test_digits_that_pile_up_are_rounded_outward(tmp_path: Path) -> None:
-    weight = "0." + "123456789" * 10
-    box = both(tmp_path, *UNIT, f"(<= X_0 (* {weight} X_1))", f"(<= X_1 (* {weight} X_0))")
-    assert all(low == 0 < high and high.denominator.bit_length() <= 1025 for low, high in pairs(box))
+    weight, steps = F("0." + "123456789" * 10), 8
+    text = "".join(f"(declare-const X_{i} Real)\n" for i in range(steps)) + "(assert (= X_0 1))\n"
+    text += "".join(f"(assert (= X_{i} (* 0.{'123456789' * 10} X_{i - 1})))\n" for i in range(1, steps))
+    ends = pairs(load_vnnlib(flat_network({"x": ["N", steps]}), written(tmp_path, text)))
+    assert all(low <= weight**i <= high <= low + F(1, 2**1000) for i, (low, high) in enumerate(ends))
+    assert ends[1] == (weight, weight)
+    assert ends[-1][0] < weight ** (steps - 1) < ends[-1][1]
+
+
+def test_an_unbounded_input_lends_no_end_to_another(tmp_path: Path) -> None:
+    formulas = ("(<= (- X_0 X_1) 1.0)", "(<= (+ X_0 X_1) 3.0)")  # the point (2, 1) satisfies both
+    assert pairs(both(tmp_path, "(>= X_0 0.0)", "(>= X_1 0.0)", *formulas)) == [(F(0), F(3))] * 2
 
 
 def test_text_of_version_1_in_other_dress(tmp_path: Path) -> None:
@@ -291,6 +300,7 @@ ERRORS = [
     (VERSION_1 + "(assert (<= X_0 1)", "cannot be read as VNN-LIB version 1: line 6: syntax error at its end"),
     (VERSION_1 + "\n(assert (=> X_0 1))", "cannot be read as VNN-LIB version 1: line 7: syntax error at '='"),
     (VERSION_1 + "(assert (<= Z_0 1))", "version 1: line 6: Undeclared variable Z_0: Variable must be"),
+    (VERSION_1.replace("const ", "const\n") + "(assert\n(<= X_0))", "version 1: line 11: syntax error at ')'"),
     (VERSION_1 + "(assert (<= Y_2 1.0))", "version 1: line 6: Index out of bounds for variable Y_2: Index 2 is out"),
     (VERSION_1 + "(assert (<= X_0 1e400))", "'1e400' is not a finite decimal number"),
     (VERSION_1 + "(assert (<= X_0 1e999999999))", "'1e999999999' is not a finite decimal number"),

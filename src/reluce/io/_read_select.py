@@ -74,7 +74,7 @@ def _moved(scope: Scope, node: NodeProto, shapes: Mapping[str, tuple[int, ...]])
         arrays = {name: scope.at(name, trial) for name in node.input if name and name not in shapes}
         arrays |= _indices(shapes, stride, size if scope.batched else None)
         for name, result in zip((name for name in node.output if name), evaluated(scope, node, arrays), strict=True):
-            sample = _one_sample(result, size, stride) if scope.batched else result
+            sample = one_sample(result, size, stride) if scope.batched else result
             if not np.array_equal(found.setdefault(name, sample), sample):
                 raise NotModelled("depends on the size of the batch")
     return found
@@ -108,7 +108,7 @@ def _indices(shapes: Mapping[str, tuple[int, ...]], stride: int, batch: int | No
     return arrays
 
 
-def _one_sample(result: Array, batch: int, stride: int) -> Array:
+def one_sample(result: Array, batch: int, stride: int) -> Array:
     """The first row, where every row is the first moved on by a sample."""
     if not result.ndim or len(result) != batch:
         raise NotModelled("mixes the batch axis")

@@ -88,10 +88,10 @@ def _layers(model: Any, where: str) -> list[Layer]:
                 raise ModelError(f"{where}: {part} is {array.dtype}; all must be float32, or all float64")
             if not np.isfinite(array).all():
                 raise ModelError(f"{where}: {part} holds NaN or infinity; fit it anew")
-        if weight.ndim != 2 or bias.shape != weight.shape[1:]:
+        if weight.ndim != 2 or not weight.size or bias.shape != weight.shape[1:]:
             raise ModelError(
                 f"{where}: coefs_[{number}] has shape {weight.shape} and intercepts_[{number}] {bias.shape}; "
-                "expected (inputs, outputs) and (outputs,)"
+                "expected (inputs, outputs) and (outputs,), none of them 0"
             )
     _demand_chained([weight for weight, _ in layers], model, where)
     return layers

@@ -135,7 +135,7 @@ def _batch_norm(op: BatchNorm, writer: Writer, node: Node) -> None:
     names = list(original.input[1:5]) if original is not None else [""] * 4
     axis = 0 if writer.network.batched else 1
     arrays = [np.broadcast_to(array, shape) for array in (op.scale, op.shift, op.mean, op.variance)]
-    columns = [_channels(array, axis) for array in arrays]
+    columns = [channels(array, axis) for array in arrays]
     uniform = all(column is not None for column in columns)
     if not uniform:  # each number is its own channel
         columns = [array.reshape(-1) for array in arrays]
@@ -153,7 +153,7 @@ def _batch_norm(op: BatchNorm, writer: Writer, node: Node) -> None:
         writer.node("Reshape", [target, whole], output)
 
 
-def _channels(array: Array, axis: int) -> Array | None:
+def channels(array: Array, axis: int) -> Array | None:
     """The values along ``axis``, where the array is the same along all other axes."""
     if array.ndim <= axis or not array.size:
         return None

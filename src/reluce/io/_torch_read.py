@@ -1,0 +1,250 @@
+"""A traced module to a network: walks the operations once and asks the rule of each."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from reluce.errors import ModelError
+from reluce.io._load import check_finite
+from reluce.io._loaded import Group
+from reluce.io._reader import Reader, finished
+from reluce.io._scope import BATCH, NotModelled, Scope, Value
+from reluce.io._torch_program import Program, describe, operation, owner
+from reluce.io._torch_rules import ELEMENTS, Call, rule_of
+from reluce.network import Array, Network, Opaque, Tensor, readonly, validate
+
+OPSET = 18  # of the ONNX operators in whose words the rules speak
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """A call of a module of ``torch.nn`` without submodules, from one tensor to one tensor: ``path`` is its name."""
+
+    path: str
+    source: fx.Node
+    result: fx.Node
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What a traced module was read as.
+
+    Parameters
+    ----------
+    network
+        What it computes.
+    groups
+        Which operations (indices into ``program.calls``) became which nodes of ``network``.
+    names
+        The tensors of ``network`` (and stored tensors by their paths) that the graph's nodes give.
+    constants
+        The values of the graph's nodes that depend on stored tensors alone.
+    leaves
+        For each group that is a call of a module of ``torch.nn`` as a whole, by its index in ``groups``.
+    notes
+        What the user should know, one line each.
+    """
+
+    network: Network
+    groups: tuple[Group, ...]
+    names: Mapping[fx.Node, str]
+    constants: Mapping[fx.Node, Array]
+    leaves: Mapping[int, Leaf]
+    notes: tuple[str, ...]
+
+
+def read_program(program: Program) -> Read:
+    """Read a traced module.
+
+    Raises
+    ------
+    ModelError
+        When a weight is not finite, or an input is no tensor.
+    """
+    scope = Scope(OPSET, {}, bool(program.batch), [])
+    reader = _Reader(program, scope, Reader(scope, frozenset()))
+    reader.inputs()
+    for unit in _units(program):
+        reader.unit(unit)
+    outputs = tuple(dict.fromkeys(reader.names[value] for value in program.outputs if _is_tensor(value)))
+    network = validate(finished(reader.reader, outputs))
+    groups, notes = tuple(reader.reader.groups), tuple(reader.notes)
+    return Read(network, groups, reader.names, reader.constants, reader.leaves, notes)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, fx.Node) and isinstance(value.meta.get("val"), torch.Tensor)
+
+
+def _units(program: Program) -> list[tuple[list[fx.Node], Leaf | None]]:
+    """The operations in order, those that belong together as one: a call of a leaf module; a tuple and its elements."""
+    members: dict[Any, list[fx.Node]] = {}
+    for node in program.calls:
+        members.setdefault(_call_key(program.module, node), []).append(node)
+    units: list[tuple[list[fx.Node], Leaf | None]] = []
+    done: set[fx.Node] = set()
+    for node in program.calls:
+        if node in done:
+            continue
+        together = members[_call_key(program.module, node)]
+        leaf = _leaf(program, together) if together[0] is node else None
+        if leaf is None:
+            together = [node, *(user for user in node.users if user.target is operator.getitem)]
+        done.update(together)
+        units.append((together, leaf))
+    return units
+
+
+def _call_key(module: nn.Module, node: fx.Node) -> Any:
+    """What the operations of one call of a leaf module share; for any other operation the operation itself."""
+    path, _, count = owner(node)
+    inner = module.get_submodule(path)
+    plain = type(inner).__module__.startswith("torch.nn.modules") and next(inner.children(), None) is None
+    return (path, count) if plain and path else node
+
+
+def _leaf(program: Program, nodes: list[fx.Node]) -> Leaf | None:
+    """The call that the operations are, if it takes one tensor and gives one."""
+    inside = {*nodes, *program.stored}
+    sources = (source for node in nodes for source in node.all_input_nodes if source not in inside)
+    outer = {source for source in sources if _is_tensor(source)}
+    results = [node for node in nodes if any(user not in inside for user in node.users)]
+    if len(outer) != 1 or len(results) != 1 or not _is_tensor(results[0]):
+        return None
+    path, _, _ = owner(nodes[0])
+    return Leaf(path, outer.pop(), results[0]) if path else None
+
+
+@dataclass(eq=False)
+class _Reader:
+    program: Program
+    scope: Scope
+    reader: Reader
+    names: dict[fx.Node, str] = field(default_factory=dict)
+    constants: dict[fx.Node, Array] = field(default_factory=dict)
+    leaves: dict[int, Leaf] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def places(self) -> Mapping[fx.Node, int]:
+        """The index of each operation in ``program.calls``."""
+        return {node: place for place, node in enumerate(self.program.calls)}
+
+    def inputs(self) -> None:
+        """Declare what is stored and what comes in."""
+        for node, stored in self.program.stored.items():
+            name = self.scope.fresh(stored.path)
+            self._fix(node, name, stored.tensor)
+            if node.users:
+                check_finite(name, self.scope.values[name])
+        for node in self.program.inputs:
+            if not _is_tensor(node):
+                raise ModelError(f"input {node.name!r} is no tensor")
+            name = self.scope.fresh(node.name)
+            self._declare(node, name)
+            self.scope.inputs.append(name)
+
+    def unit(self, unit: tuple[list[fx.Node], Leaf | None]) -> None:
+        """Read operations that belong together."""
+        nodes, leaf = unit
+        start, group = len(self.reader.groups), len(self.reader.nodes)
+        for node in nodes:
+            if node.target is not operator.getitem:  # its element is one of the results of the node before
+                self._call(node, leaf)
+        made = tuple(node.name for node in self.reader.nodes[group:])
+        del self.reader.groups[start:]
+        if made:
+            indices = tuple(self.places[node] for node in nodes)
+            if leaf is not None:
+                self.leaves[len(self.reader.groups)] = leaf
+            self.reader.groups.append(Group(indices, made))
+
+    def _call(self, node: fx.Node, leaf: Leaf | None) -> None:
+        elements = [user for user in node.users if user.target is operator.getitem]
+        results = elements if isinstance(node.meta.get("val"), tuple | list) else [node]
+        results = [result for result in results if _is_tensor(result)]
+        if not results or not isinstance(node.meta.get("val"), torch.Tensor | tuple | list):
+            return  # a size, an assertion: numbers, not tensors
+        if self._folded(node, results):
+            return
+        names = {result: self.scope.fresh(self._label(result, leaf)) for result in results}
+        places = [result.args[1] if result is not node else 0 for result in results]
+        count = len(node.meta["val"]) if results != [node] else 1
+        outputs = tuple(names[results[places.index(k)]] if k in places else "" for k in range(count))
+        self.names.update(names)
+        try:
+            made = rule_of(node)(Call(self.scope, node, self.names, outputs))
+            if {entry.output for entry in made} < set(names.values()):
+                raise NotModelled("has further outputs")
+            if self.scope.batched and any(self._length(result.meta["val"].shape[0]) != BATCH for result in results):
+                raise NotModelled("changes the length of the batch")
+            self.reader.place(made, "")
+        except NotModelled as why:
+            self._opaque(node, names, str(why))
+
+    def _folded(self, node: fx.Node, results: list[fx.Node]) -> bool:
+        """Compute what depends on stored tensors alone, as torch does (weights that a module makes of others)."""
+        sources = node.all_input_nodes
+        sizes = [source for source in sources if isinstance(source.meta.get("val"), torch.SymInt)]
+        own = node.meta["val"] if isinstance(node.meta["val"], tuple | list) else [node.meta["val"]]
+        varies = any(isinstance(size, torch.SymInt) for value in own if value is not None for size in value.shape)
+        if sizes or varies or not all(s in self.names and self.scope.is_fixed(self.names[s]) for s in sources):
+            return False
+        known = {source: torch.from_numpy(np.array(self.scope.constant(self.names[source]))) for source in sources}
+        assert callable(node.target)
+        with torch.no_grad():
+            value = node.target(*fx.map_arg(node.args, known.get), **fx.map_arg(node.kwargs, known.get))
+        for result in results:
+            own = value if result is node else value[result.args[1]]
+            self._fix(result, self.scope.fresh(self._label(result, None)), own)
+            self.constants[result] = own.numpy()
+        if sources:
+            self.notes.append(f"{describe(node)} depends on weights alone: its value is taken as torch computes it")
+        return True
+
+    def _fix(self, node: fx.Node, name: str, tensor: torch.Tensor) -> None:
+        self.names[node] = name
+        array = (readonly(tensor.numpy()),) if tensor.dtype in ELEMENTS else None
+        self.scope.values[name] = Value(ELEMENTS.get(tensor.dtype, 0), tuple(tensor.shape), array, fixed=True)
+
+    def _declare(self, node: fx.Node, name: str) -> None:
+        value = node.meta["val"]
+        dims = tuple(self._length(size) for size in value.shape)
+        channels = None
+        if node.op == "call_function" and len(dims) > 2 and any(word in operation(node) for word in ("conv", "pool")):
+            channels = 0 if self.scope.batched else 1
+        self.scope.values[name] = Value(ELEMENTS.get(value.dtype, 0), dims, channels=channels)
+        self.names[node] = name
+        self.reader.tensors[name] = Tensor(name, self.scope.sample(name), self.scope.values[name].dtype)
+
+    def _length(self, size: Any) -> int | None:
+        if not isinstance(size, torch.SymInt):
+            return int(size)
+        expression = size.node.expr
+        if not expression.free_symbols:
+            return int(expression)
+        return BATCH if expression in self.program.batch else None
+
+    def _opaque(self, node: fx.Node, names: Mapping[fx.Node, str], why: str) -> None:
+        for result, name in names.items():
+            self._declare(result, name)
+        reads = [self.names[source] for source in node.all_input_nodes if source in self.names]
+        inputs = tuple(dict.fromkeys(name for name in reads if not self.scope.is_fixed(name)))
+        op = Opaque(operation(node).removeprefix("aten."), why)
+        self.reader.add(next(iter(names.values())), op, inputs, tuple(names.values()))
+
+    def _label(self, node: fx.Node, leaf: Leaf | None) -> str:
+        """The name of a tensor: the submodule that makes it, and the number of the call where there are several."""
+        path, _, count = owner(node)
+        call = f"{path}#{count}" if count > 1 else path
+        if leaf is not None and node is leaf.result:
+            return call
+        return f"{call}.{node.name}" if call else node.name
