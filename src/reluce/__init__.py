@@ -13,6 +13,7 @@ from reluce.errors import (
     UsageError,
 )
 from reluce.facts import Guarantee, Verdict
+from reluce.io import to_torch
 from reluce.prove import ProverSettings
 from reluce.report import Report
 
@@ -35,4 +36,5 @@ __all__ = [
     "compress",
     "inspect",
     "parse_guarantee",
+    "to_torch",
 ]

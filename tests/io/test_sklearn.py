@@ -399,7 +399,7 @@ def test_constant_network(kind: str, outputs: int) -> None:
 
 
 def test_constant_behind_a_narrow_layer_does_not_make_the_estimator_larger() -> None:
-    model = fitted([(-np.ones((1, 30)), [0]), (np.ones((20, 1)), [0.5] * 20)])
+    model = fitted([(-np.ones((2, 30)), [0, 0]), (np.ones((20, 2)), [0.5] * 20)])
     small = reluce.compress(model, "0,1").model
     assert small.hidden_layer_sizes == (1,)
     assert measure(read_estimator(small)).parameters == 30 + 1 + 20 + 20
@@ -448,8 +448,12 @@ def test_nothing_to_remove() -> None:
     assert "Nothing could be removed" in str(result)
     assert result.model is not model
     assert pickle.dumps(result.model) == before
+    expected = model.predict(GRID)
     result.model.coefs_[0][:] = 7
     assert_untouched(model, before)
+    assert np.array_equal(hand_over(result.loaded).predict(GRID), expected)
+    model.coefs_[0][:] = 7
+    assert np.array_equal(hand_over(result.loaded).predict(GRID), expected)
 
 
 def test_later_changes_of_the_original_do_not_matter() -> None:
@@ -502,7 +506,10 @@ def test_estimators_fitted_on_tables_are_run_in_silence() -> None:
     scaler = StandardScaler().fit(GRID)
     model.feature_names_in_ = scaler.feature_names_in_ = names
     for given_model in (model, make_pipeline(scaler, model)):
-        small = reluce.compress(given_model, "0,1", data=GRID).model
+        result = reluce.compress(given_model, "0,1", data=GRID)
+        assert result.report.check is not None
+        assert result.report.check.measured is not None  # a warning would be an error, and the check would go without
+        small = result.model
         last = small if given_model is model else small[-1]
         assert list(last.feature_names_in_) == list(names)
         assert list(small.feature_names_in_) == list(names)
@@ -627,6 +634,13 @@ def test_data_of_a_pipeline_are_those_before_scaling() -> None:
     result = reluce.compress(model, "0,16", data=x)
     assert np.array_equal(x, before, equal_nan=True)
     assert "3 of 84 data samples lie outside" in str(result)
+
+
+def test_scalers_that_give_tables_are_read_all_the_same() -> None:
+    scaler = StandardScaler().fit(GRID).set_output(transform="pandas")  # which need not be installed
+    scaling = read_estimator(make_pipeline(scaler, fitted(KNOWN))).scaling
+    assert scaling is not None
+    assert np.array_equal(scaling.apply(GRID), StandardScaler().fit_transform(GRID))
 
 
 def test_scalers_that_write_over_their_argument_do_not_write_over_ours() -> None:

@@ -4,7 +4,7 @@ from reluce.io._files import commit, demand_writable, read_bytes, replace_file, 
 from reluce.io._kinds import hand_over, measure, rebuild, runtime
 from reluce.io._load import load, loads
 from reluce.io._loaded import Group, Loaded, OnnxLoaded, Ranges, Runtime, Scaling, Sizes
-from reluce.io._open import open_model
+from reluce.io._open import open_model, to_torch
 from reluce.io._write import serialise
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "replace_file",
     "runtime",
     "serialise",
+    "to_torch",
     "write_temporary",
 ]

@@ -97,3 +97,26 @@ def _from_bytes(data: bytes, name: str, input_shapes: Mapping[str, tuple[int, ..
     converted, ranges, notes = nnet_to_onnx(data, name)
     loaded = loads(converted, name=name)
     return replace(loaded, ranges=ranges, notes=(*notes, *loaded.notes))
+
+
+def to_torch(model: Any, *, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Any:
+    """A ``torch.nn.Module`` that computes what an ONNX or ``.nnet`` model computes, to go on training or exporting it.
+
+    Parameters
+    ----------
+    model, input_shapes
+        As for :func:`open_model`.
+
+    Returns
+    -------
+    torch.nn.Module
+        In eval mode; its submodules are called after the model's nodes.
+
+    Raises
+    ------
+    ModelError
+        When the model holds an operation that Reluce does not model, or that torch has no exact counterpart of.
+    """
+    from reluce.io._torch_write import to_module
+
+    return to_module(open_model(model, input_shapes=input_shapes).network)

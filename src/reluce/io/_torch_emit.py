@@ -44,11 +44,10 @@ def _dense(op: Dense, builder: ModuleBuilder, node: Node) -> Any:
     plain = op.alpha == 1.0 and op.beta == 1.0
     layer = nn.Linear(op.weight.shape[1], len(op.weight), op.bias is not None and plain, dtype=_dtype(op.weight))
     trained = builder.trained(node)
-    for parameter, array in ((layer.weight, op.weight), (layer.bias, op.bias)):
-        if parameter is not None and array is not None:
-            parameter.data = torch.from_numpy(np.ascontiguousarray(array).copy())
-            parameter.requires_grad_(trained)
-    value = builder.call(path, layer, builder.value(node.inputs[0]))
+    for parameter, array in zip(layer.parameters(), (op.weight, op.bias), strict=False):
+        parameter.data = _tensor(array)
+        parameter.requires_grad_(trained)
+    value = builder.call(path, layer, builder.source(node))
     if plain:
         return value
     value = builder.function(operator.mul, value, op.alpha)
@@ -81,7 +80,7 @@ BATCH_NORMS: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.Bat
 @emit.register
 def _batch_norm(op: BatchNorm, builder: ModuleBuilder, node: Node) -> Any:
     path, old = builder.leaf(node)
-    value, shape = builder.value(node.inputs[0]), builder.shape(node.inputs[0])
+    value, shape = builder.source(node), builder.shape(node.inputs[0])
     arrays = [np.broadcast_to(array, shape) for array in (op.scale, op.shift, op.mean, op.variance)]
     columns = [channels(array, 0 if builder.batch else 1) for array in arrays]
     rank = len(shape) + builder.batch - 1
@@ -115,13 +114,13 @@ def _normalised(op: BatchNorm, builder: ModuleBuilder, path: str, value: Any) ->
 @emit.register
 def _relu(op: Relu, builder: ModuleBuilder, node: Node) -> Any:
     path, old = builder.leaf(node)
-    return builder.call(path, old or nn.ReLU(), builder.value(node.inputs[0]))
+    return builder.call(path, old or nn.ReLU(), builder.source(node))
 
 
 @emit.register
 def _activation(op: Activation, builder: ModuleBuilder, node: Node) -> Any:
     path, old = builder.leaf(node)
-    return builder.call(path, old or _activation_module(op), builder.value(node.inputs[0]))
+    return builder.call(path, old or _activation_module(op), builder.source(node))
 
 
 def _activation_module(op: Activation) -> nn.Module:
@@ -143,7 +142,7 @@ def _activation_module(op: Activation) -> nn.Module:
 def _softmax(op: Softmax, builder: ModuleBuilder, node: Node) -> Any:
     path, old = builder.leaf(node)
     axis = op.axis if op.axis < 0 else op.axis + builder.batch
-    return builder.call(path, old or nn.Softmax(axis), builder.value(node.inputs[0]))
+    return builder.call(path, old or nn.Softmax(axis), builder.source(node))
 
 
 @emit.register
@@ -160,10 +159,10 @@ def _select(op: Select, builder: ModuleBuilder, node: Node) -> Any:
 
 
 def _moved(op: Select, builder: ModuleBuilder, node: Node, sources: list[Any]) -> Any:
-    path, old = builder.leaf(node)
+    path, _ = builder.leaf(node)
     match movement(op, [builder.shape(name) for name in node.inputs]):
-        case Same():  # dropout does nothing in eval mode, and goes on to do so in training
-            return builder.call(path, old, sources[0]) if isinstance(old, nn.modules.dropout._DropoutNd) else sources[0]
+        case Same():
+            return sources[0]
         case Reshaped():
             return _reshaped(builder, sources[0], op.shape)
         case Joined(axis):
@@ -207,7 +206,11 @@ def _opaque(op: Opaque, builder: ModuleBuilder, node: Node) -> Any:
     raise ModelError(f"{op.kind} {node.name!r} is not modelled, so it cannot be made a torch module")
 
 
-_DTYPES = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
+_DTYPES = {
+    np.dtype(np.float16): torch.float16,
+    np.dtype(np.float32): torch.float32,
+    np.dtype(np.float64): torch.float64,
+}
 
 
 def _dtype(array: Array) -> torch.dtype:

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from reluce.errors import ModelError
 from reluce.io._load import check_finite
 from reluce.io._loaded import Group
 from reluce.io._reader import Reader, finished
-from reluce.io._scope import BATCH, NotModelled, Scope, Value
+from reluce.io._scope import BATCH, Made, NotModelled, Scope, Value
 from reluce.io._torch_program import Program, describe, operation, owner
 from reluce.io._torch_rules import ELEMENTS, Call, rule_of
-from reluce.network import Array, Network, Opaque, Tensor, readonly, validate
+from reluce.network import Array, Network, Opaque, Select, Tensor, readonly, validate
 
 OPSET = 18  # of the ONNX operators in whose words the rules speak
 
@@ -49,6 +50,8 @@ class Read:
         The values of the graph's nodes that depend on stored tensors alone.
     leaves
         For each group that is a call of a module of ``torch.nn`` as a whole, by its index in ``groups``.
+    passed
+        The graph's nodes that give what they read, with the call of a module that they are, if any (dropout).
     notes
         What the user should know, one line each.
     """
@@ -58,6 +61,7 @@ class Read:
     names: Mapping[fx.Node, str]
     constants: Mapping[fx.Node, Array]
     leaves: Mapping[int, Leaf]
+    passed: Mapping[fx.Node, Leaf | None]
     notes: tuple[str, ...]
 
 
@@ -77,7 +81,7 @@ def read_program(program: Program) -> Read:
     outputs = tuple(dict.fromkeys(reader.names[value] for value in program.outputs if _is_tensor(value)))
     network = validate(finished(reader.reader, outputs))
     groups, notes = tuple(reader.reader.groups), tuple(reader.notes)
-    return Read(network, groups, reader.names, reader.constants, reader.leaves, notes)
+    return Read(network, groups, reader.names, reader.constants, reader.leaves, reader.passed, notes)
 
 
 def _is_tensor(value: Any) -> bool:
@@ -131,6 +135,7 @@ class _Reader:
     names: dict[fx.Node, str] = field(default_factory=dict)
     constants: dict[fx.Node, Array] = field(default_factory=dict)
     leaves: dict[int, Leaf] = field(default_factory=dict)
+    passed: dict[fx.Node, Leaf | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @cached_property
@@ -186,9 +191,23 @@ class _Reader:
                 raise NotModelled("has further outputs")
             if self.scope.batched and any(self._length(result.meta["val"].shape[0]) != BATCH for result in results):
                 raise NotModelled("changes the length of the batch")
-            self.reader.place(made, "")
+            if not self._passed(node, made, leaf):
+                self.reader.place(made, "")
         except NotModelled as why:
             self._opaque(node, names, str(why))
+
+    def _passed(self, node: fx.Node, made: tuple[Made, ...], leaf: Leaf | None) -> bool:
+        """Give what changes nothing (dropout in eval mode, a copy) no node of its own: it would stand in the way."""
+        (source, *others) = (source for source in node.all_input_nodes if source in self.names)
+        if others or node in self.program.outputs or not isinstance(made[0].op, Select):
+            return False
+        name, shape = self.names[source], self.scope.sample(self.names[source])
+        whole = np.array_equal(made[0].op.indices, np.arange(prod(shape or ())))
+        if len(made) > 1 or made[0].shape != shape or not whole or made[0].elem != self.scope.values[name].elem:
+            return False
+        self.names[node] = name
+        self.passed[node] = leaf
+        return True
 
     def _folded(self, node: fx.Node, results: list[fx.Node]) -> bool:
         """Compute what depends on stored tensors alone, as torch does (weights that a module makes of others)."""

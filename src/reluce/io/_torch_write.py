@@ -12,15 +12,17 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from keyword import iskeyword
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from reluce.io._loaded import Group
 from reluce.io._torch_program import Program
-from reluce.io._torch_read import Read
+from reluce.io._torch_read import Leaf, Read
 from reluce.io._verbatim import verbatim
 from reluce.network import Array, Network, Node
 
@@ -70,7 +72,7 @@ class ModuleBuilder:
 
     def tensor(self, path: str, array: Array, trained: bool = False) -> Any:
         """A new parameter (``trained``) or buffer."""
-        value = torch.from_numpy(array.copy())
+        value = torch.from_numpy(np.array(array))
         path, owner, name = self._place(path)
         if trained:
             owner.register_parameter(name, nn.Parameter(value))
@@ -96,13 +98,23 @@ class ModuleBuilder:
         path = self.origin.read.leaves[place].path
         return path, self.origin.copied.get_submodule(path)
 
+    def source(self, node: Node) -> Any:
+        """The graph node that a node of one input reads, behind the dropout that stood in front of its submodule."""
+        place = None if self.origin is None else self.origin.home.get(node.name)
+        if self.origin is not None and place is not None and place in self.origin.read.leaves:
+            leaf = self.origin.read.leaves[place]
+            if self.origin.read.names[leaf.source] == node.inputs[0]:
+                return self._argument(leaf.source)
+        return self.value(node.inputs[0])
+
     def trained(self, node: Node) -> bool:
         """Whether a node's weights are for training: they are unless they were not."""
         place = None if self.origin is None else self.origin.home.get(node.name)
         if self.origin is None or place is None:
             return True
         program, group = self.origin.program, self.origin.read.groups[place]
-        stored = [program.stored[x] for i in group.nodes for x in program.calls[i].all_input_nodes if x in program.stored]
+        sources = {source for index in group.nodes for source in program.calls[index].all_input_nodes}
+        stored = [entry for source, entry in program.stored.items() if source in sources]
         tensors = [self.origin.copied.get_parameter(entry.path) for entry in stored if entry.kind == "parameter"]
         return any(tensor.requires_grad for tensor in tensors) if stored else True
 
@@ -125,7 +137,8 @@ class ModuleBuilder:
     def _arguments(self) -> list[str]:
         if self.origin is not None:
             return [node.name for node in self.origin.program.inputs]
-        return [identifier(name).replace(".", "_") for name in self.network.inputs]
+        names = [identifier(name).replace(".", "_") for name in self.network.inputs]
+        return [name if name.isidentifier() and not iskeyword(name) else f"input_{name}" for name in names]
 
     def _claim(self) -> None:
         """Submodules that are called as before keep their names, whoever comes first."""
@@ -173,7 +186,7 @@ class ModuleBuilder:
         read = self.origin.read
         leaf = read.leaves.get(place)
         if leaf is not None:
-            source = self.value(read.names[leaf.source])
+            source = self._argument(leaf.source)
             self.values[read.names[leaf.result]] = self.graph.call_module(self._kept[leaf.path], (source,))
             return
         for index in read.groups[place].nodes:
@@ -189,6 +202,9 @@ class ModuleBuilder:
         program, read = self.origin.program, self.origin.read
         if node in self._copied:
             return self._copied[node]
+        if node in read.passed:
+            result = self._copied[node] = self._passed(node, read.passed[node])
+            return result
         if node in read.names and read.names[node] in self.network.tensors:
             return self.value(read.names[node])
         if isinstance(node.meta.get("val"), torch.SymInt) and node.meta["val"].node.expr in program.batch:
@@ -198,11 +214,23 @@ class ModuleBuilder:
         elif node in read.constants:
             result = self.tensor(identifier(read.names[node]), read.constants[node])
         elif node.op == "get_attr":
-            result = self.graph.get_attr(self._added(str(node.target), getattr(program.graph.owning_module, str(node.target))))
+            module = getattr(program.graph.owning_module, str(node.target))
+            result = self.graph.get_attr(self._added(str(node.target), module))
         else:
             result = self.graph.node_copy(node, self._argument)
         self._copied[node] = result
         return result
+
+    def _passed(self, node: fx.Node, leaf: Leaf | None) -> Any:
+        """What changes nothing in eval mode; dropout goes on to do something in training."""
+        assert self.origin is not None
+        (source,) = (source for source in node.all_input_nodes if source in self.origin.read.names)
+        value = self._argument(source)
+        if leaf is None:
+            return value
+        if leaf.path not in self._kept:
+            self._kept[leaf.path] = self._added(leaf.path, self.origin.copied.get_submodule(leaf.path))
+        return self.graph.call_module(self._kept[leaf.path], (value,))
 
     def _stored(self, node: fx.Node) -> Any:
         """A parameter or buffer of the original, under its old name."""
@@ -213,7 +241,8 @@ class ModuleBuilder:
             if entry.kind == "parameter":
                 owner.register_parameter(name, self.origin.copied.get_parameter(entry.path))
             else:
-                owner.register_buffer(name, entry.tensor.clone(), persistent=entry.persistent and entry.kind == "buffer")
+                persistent = entry.persistent and entry.kind == "buffer"
+                owner.register_buffer(name, entry.tensor.clone(), persistent)
             self._kept[entry.path] = path
         return self.graph.get_attr(self._kept[entry.path])
 
