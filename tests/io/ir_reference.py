@@ -39,6 +39,8 @@ def batch_norm(op: ir.BatchNorm, x: Array) -> Array:
 
 def softmax(op: ir.Softmax, x: Array) -> Array:
     powers = np.exp(x - x.max(op.axis, keepdims=True))
+    if op.log:
+        return x - x.max(op.axis, keepdims=True) - np.log(powers.sum(op.axis, keepdims=True))
     return powers / powers.sum(op.axis, keepdims=True)
 
 

@@ -141,10 +141,12 @@ def test_clip_before_its_bounds_were_inputs() -> None:
     check(build([node("Clip", ["x"], ["y"], min=-0.25)], {"x": ["N", 3]}, {"y": ["N", 3]}, opset=9), Activation)
 
 
+@pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax"])
 @pytest.mark.parametrize("axis", [1, 2, -1, -2])
-def test_softmax(axis: int) -> None:
-    loaded = check(build([node("Softmax", ["x"], ["y"], axis=axis)], {"x": ["N", 3, 4]}, {"y": ["N", 3, 4]}), Softmax)
+def test_softmax(kind: str, axis: int) -> None:
+    loaded = check(build([node(kind, ["x"], ["y"], axis=axis)], {"x": ["N", 3, 4]}, {"y": ["N", 3, 4]}), Softmax)
     assert loaded.network.nodes[0].op.axis == (axis - 3 if axis > 0 else axis)  # type: ignore[attr-defined]
+    assert loaded.network.nodes[0].op.log == (kind == "LogSoftmax")  # type: ignore[attr-defined]
 
 
 def test_softmax_over_the_batch_or_several_axes_is_opaque() -> None:

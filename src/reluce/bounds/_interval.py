@@ -169,7 +169,15 @@ def _size(op: Activation, x: Array, result: Array) -> Array:
 
 @interval.register
 def _(op: Softmax, inputs: list[Interval], shape: tuple[int, ...]) -> Interval:
-    return Interval(np.zeros(shape), np.ones(shape))
+    if not op.log:
+        return Interval(np.zeros(shape), np.ones(shape))
+    # log p_i = x_i - log sum exp x_j >= l_i - (max u_j + log n), and p_i <= 1.
+    (x,) = inputs
+    highest, log_n = x.upper.max(axis=op.axis, keepdims=True), np.log(shape[op.axis])
+    with np.errstate(invalid="ignore"):
+        low = x.lower - highest - log_n
+        low = low - dot_error(4, np.abs(x.lower) + np.abs(highest) + log_n)
+    return Interval(np.where(np.isnan(low), -np.inf, np.minimum(low, 0.0)), np.zeros(shape))
 
 
 @interval.register

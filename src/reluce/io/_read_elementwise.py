@@ -232,7 +232,7 @@ ACTIVATIONS: Mapping[str, Callable[[Scope, NodeProto, Flags], tuple[float, ...]]
 
 
 def softmax(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
-    """Softmax along one axis; before operator set 13 it ran over all axes from ``axis`` on."""
+    """Softmax, or its logarithm, along one axis; before operator set 13 it ran over all axes from ``axis`` on."""
     source = operand(node, 0)
     shape = scope.variable(source)
     rank = len(scope.dims(shape))
@@ -244,5 +244,5 @@ def softmax(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
         raise NotModelled("runs over several axes")
     if scope.batched and axis == 0:
         raise NotModelled("mixes the batch axis")
-    op: Op = Softmax(axis - rank)
+    op: Op = Softmax(axis - rank, node.op_type == "LogSoftmax")
     return (Made(op, (source,), node.output[0], shape),)

@@ -52,7 +52,7 @@ RULES: Mapping[str, Rule] = {
     "BatchNormalization": batch_normalization,
     "Relu": relu,
     **dict.fromkeys(ACTIVATIONS, activation),
-    "Softmax": softmax,
+    **dict.fromkeys(("Softmax", "LogSoftmax"), softmax),
     **dict.fromkeys(MOVES, move),
     "Identity": identity,
     "Dropout": identity,

@@ -190,10 +190,11 @@ def _activation(op: Activation, writer: Writer, node: Node) -> None:
 
 @emit.register
 def _softmax(op: Softmax, writer: Writer, node: Node) -> None:
-    original, rank = writer.origin("Softmax"), len(writer.network.shape(node.inputs[0]))
+    kind = "LogSoftmax" if op.log else "Softmax"
+    original, rank = writer.origin(kind), len(writer.network.shape(node.inputs[0]))
     axis = op.axis % rank + writer.network.batched
     writer.node(
-        "Softmax", list(node.inputs), node.output, original.name if original is not None else node.name, axis=axis
+        kind, list(node.inputs), node.output, original.name if original is not None else node.name, axis=axis
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import singledispatch
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit, log_softmax, softmax
 
 from reluce.network._graph import Network
 from reluce.network._ops import (
@@ -108,7 +108,7 @@ def _(op: Activation, inputs: list[Array]) -> Array:
 @apply.register
 def _(op: Softmax, inputs: list[Array]) -> Array:
     axis = op.axis if op.axis < 0 else op.axis + 1
-    return np.asarray(softmax(inputs[0], axis=axis))
+    return np.asarray(log_softmax(inputs[0], axis=axis) if op.log else softmax(inputs[0], axis=axis))
 
 
 @apply.register

@@ -75,9 +75,10 @@ class Activation(Op):
 
 @dataclass(frozen=True, eq=False)
 class Softmax(Op):
-    """Softmax along ``axis`` of the sample shape."""
+    """Softmax along ``axis`` of the sample shape, or its logarithm."""
 
     axis: int = -1
+    log: bool = False
 
 
 @dataclass(frozen=True, eq=False)

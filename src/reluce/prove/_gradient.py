@@ -89,6 +89,8 @@ def _(op: Activation, A: Array, inputs: list[Array], output: Array) -> list[Arra
 @_pull_back.register
 def _(op: Softmax, A: Array, inputs: list[Array], output: Array) -> list[Array]:
     axis = op.axis if op.axis < 0 else op.axis + 1
+    if op.log:
+        return [A - np.exp(output) * A.sum(axis=axis, keepdims=True)]
     return [output * (A - (A * output).sum(axis=axis, keepdims=True))]
 
 

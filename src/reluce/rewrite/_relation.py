@@ -180,6 +180,8 @@ def _(op: Softmax, node: Node, before: Node, original: Original, state: Rewritte
         return np.full(_count(state.network, node.output), np.inf)
     shape = state.network.shape(node.output)
     worst = parts[0].reshape(shape).max(axis=op.axis, keepdims=True)
+    if op.log:  # x_i moves by its own d, log sum exp by the largest
+        return np.where(worst != 0, up(parts[0].reshape(shape) + worst), 0.0).ravel()
     return np.broadcast_to(np.where(worst != 0, up(0.5 * worst), 0.0), shape).ravel()
 
 

@@ -89,9 +89,11 @@ def _(op: Activation, node: Node, network: Network, found: dict[str, Array]) -> 
 
 @_pull.register
 def _(op: Softmax, node: Node, network: Network, found: dict[str, Array]) -> list[Array]:
-    # |dp_i / dx_j| <= 1/4 for every pair along the axis.
     shape = network.shape(node.output)
     G = found[node.output].reshape(-1, *shape)
+    if op.log:  # |d log p_i / dx_j| <= 1 + [i = j]
+        return [(G + G.sum(axis=op.axis, keepdims=True)).reshape(len(G), -1)]
+    # |dp_i / dx_j| <= 1/4 for every pair along the axis.
     return [np.broadcast_to(0.25 * G.sum(axis=op.axis, keepdims=True), G.shape).reshape(len(G), -1)]
 
 
