@@ -40,7 +40,8 @@ def examples(loaded: Loaded) -> tuple[torch.Tensor, ...]:
 def exported(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], batched: bool) -> onnx.ModelProto:
     """What torch makes of a module."""
     free = tuple({0: torch.export.Dim("batch")} for _ in inputs) if batched else None
-    program = torch.onnx.export(module, inputs, dynamo=True, dynamic_shapes=free, optimize=False)
+    with redirect_stdout(io.StringIO()):  # it reports its progress
+        program = torch.onnx.export(module, inputs, dynamo=True, dynamic_shapes=free, optimize=False)
     assert program is not None
     return program.model_proto
 
@@ -93,7 +94,11 @@ def main() -> int:
     for case in cases(arguments.data, arguments.only):
         try:
             loaded = open_model(case.path, input_shapes=case.shapes)
-            if loaded.network.opaque or not loaded.network.relus or reluce.io.measure(loaded).parameters > arguments.most:
+            if (
+                loaded.network.opaque
+                or not loaded.network.relus
+                or reluce.io.measure(loaded).parameters > arguments.most
+            ):
                 continue
             found = [three_ways(case, budget) for budget in (None, BUDGET)]
         except reluce.ReluceError as error:

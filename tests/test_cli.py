@@ -538,7 +538,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, place: str, times: int = 1) ->
     monkeypatch.setitem(reluce.compress.__globals__, place, pressed)
 
 
-@pytest.mark.parametrize("place", ["rewrite", "rebuild", "check", "commit"])
+@pytest.mark.parametrize("place", ["rewrite", "rebuild", "check", "save"])
 def test_a_ctrl_c_in_the_middle_writes_what_was_proved(
     place: str, source: Path, target: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

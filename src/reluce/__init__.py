@@ -1,7 +1,7 @@
 """Reluce: make a trained ReLU network smaller without changing what it computes over a stated input domain."""
 
 from reluce._version import __version__
-from reluce.compress import Result, Settings, compress, inspect, parse_guarantee
+from reluce.compress import compress, inspect
 from reluce.domain import Box
 from reluce.errors import (
     CheckFailed,
@@ -16,6 +16,8 @@ from reluce.facts import Guarantee, Verdict
 from reluce.io import to_torch
 from reluce.prove import ProverSettings
 from reluce.report import Report
+from reluce.result import Result
+from reluce.settings import Settings, parse_guarantee
 
 __all__ = [
     "Box",

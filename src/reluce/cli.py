@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from reluce._version import __version__
-from reluce.compress import Settings, compress, inspect, parse_guarantee
+from reluce.compress import compress, inspect
 from reluce.domain import Box, DomainLike, box_from_data, load_data
 from reluce.errors import (
     CheckFailed,
@@ -30,6 +30,7 @@ from reluce.errors import (
 from reluce.io import demand_writable, open_model, replace_file
 from reluce.prove import ProverSettings
 from reluce.report import Report, render
+from reluce.settings import Settings, parse_guarantee
 
 EXIT: dict[type[ReluceError], int] = {
     CheckFailed: 1,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reluce.errors import OutputError
-from reluce.io import commit, replace_file, write_temporary
+from reluce.io._files import commit, replace_file, write_temporary
 
 
 def names(folder: Path) -> list[str]:

@@ -161,6 +161,6 @@ def _(op: Softmax, errors: list[Array], sizes: list[Array], output: Interval, u:
     terms = errors[0].shape[op.axis] + 64
     if op.log:  # the Jacobian's absolute row sums 2 (1 - p) are at most 2
         size = 1.0 + sizes[0] + errors[0] + (sizes[0] + errors[0]).max(axis=op.axis, keepdims=True)
-        return 2 * worst * (1 + 2.0**-40) + 64 * u * (size + output.magnitude) + 4 * terms * u + 64 * eta
+        return np.asarray(2 * worst * (1 + 2.0**-40) + 64 * u * (size + output.magnitude) + 4 * terms * u + 64 * eta)
     # The Jacobian's absolute row sums 2 p (1 - p) are at most 1/2.
     return np.broadcast_to(0.5 * worst * (1 + 2.0**-40) + 4 * terms * u, output.lower.shape)

@@ -22,6 +22,9 @@ from reluce.network import Array
 
 Ends = tuple[Array, Array]
 
+ONLY_INPUT = ""
+"""Stands for the name of the only input, where a box is made before the network is known."""
+
 
 @dataclass(frozen=True, eq=False)
 class Box:
@@ -58,6 +61,26 @@ class Box:
                     f"domain of input {name!r}: lower end {float(low[place])!r} exceeds upper end "
                     f"{float(self.upper[name][place])!r} at coordinate {spell(place)}"
                 )
+
+    @classmethod
+    def from_data(cls, X: Array | Mapping[str, Array], margin: str | float = 0) -> Box:
+        """The smallest box around samples, widened by a margin. An assumption: nothing keeps later inputs inside.
+
+        Parameters
+        ----------
+        X
+            ``(samples, ...)``, for a network of one input; or such an array for each input by its name.
+        margin
+            Added on either side of every coordinate, in its units; the decimal number that it spells.
+
+        Raises
+        ------
+        DomainError
+            When there are no samples, one is not finite, or the margin is negative.
+        """
+        from reluce.domain._read import box_around  # which needs Box
+
+        return box_around(X if isinstance(X, Mapping) else {ONLY_INPUT: X}, str(margin), "samples")
 
     @cached_property
     def outer(self) -> Mapping[str, Ends]:

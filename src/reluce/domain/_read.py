@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from reluce.domain._box import Box, rounded, spell
+from reluce.domain._box import ONLY_INPUT, Box, rounded, spell
 from reluce.errors import DomainError
 from reluce.network import Array, Network
 
@@ -44,14 +46,19 @@ def make_box(network: Network, domain: DomainLike) -> Box:
 
 
 def _fitting(network: Network, box: Box) -> Box:
+    """The box of a network's inputs, in their sample shapes."""
+    if ONLY_INPUT in box.lower and len(network.inputs) == 1:
+        ((low,), (high,)), (name,) = (box.lower.values(), box.upper.values()), network.inputs
+        box = replace(box, lower={name: low}, upper={name: high})
+    lower, upper = dict(box.lower), dict(box.upper)
     for name in network.inputs:
-        if name not in box.lower:
-            raise DomainError(f"no domain for input {name!r}; the box has {_names(box.lower)}")
-        if box.lower[name].shape != _input_shape(network, name):
-            raise DomainError(
-                f"domain of input {name!r} has shape {box.lower[name].shape}, expected {_input_shape(network, name)}"
-            )
-    return box
+        if name not in lower:
+            raise DomainError(f"no domain for input {name!r}; the box has {_names(lower)}")
+        shape = _input_shape(network, name)
+        if lower[name].size != prod(shape):
+            raise DomainError(f"domain of input {name!r} has shape {lower[name].shape}, expected {shape}")
+        lower[name], upper[name] = lower[name].reshape(shape), upper[name].reshape(shape)
+    return replace(box, lower=lower, upper=upper)
 
 
 def box_from_ranges(network: Network, ranges: Sequence[str]) -> Box:
@@ -116,7 +123,7 @@ def _box_from_arrays(network: Network, arrays: Mapping[str, Array], label: str) 
 
 
 def box_from_data(network: Network, data: Mapping[str, Array], margin: str = "0", label: str = "data") -> Box:
-    """The smallest box around data, widened by a margin. An assumption: nothing keeps later inputs inside.
+    """The smallest box around data, widened by a margin; see ``box_around``.
 
     Parameters
     ----------
@@ -129,17 +136,41 @@ def box_from_data(network: Network, data: Mapping[str, Array], margin: str = "0"
     label
         Where the data came from, for reports.
     """
-    width = _decimal(margin, f"--margin {margin!r}")
+    return _fitting(network, box_around({name: data[name] for name in network.inputs}, margin, label))
+
+
+def box_around(data: Mapping[str, Array], margin: str, label: str) -> Box:
+    """The smallest box around data, widened by a margin. An assumption: nothing keeps later inputs inside.
+
+    Parameters
+    ----------
+    data
+        For each input an array ``(samples, *sample shape)``.
+    margin
+        A non-negative decimal, added on either side of every coordinate.
+    label
+        Where the data came from, for reports.
+
+    Raises
+    ------
+    DomainError
+        When there are no samples, one is not finite, or the margin is no such decimal.
+    """
+    width = _decimal(margin, f"margin {margin!r}")
     if width < 0:
-        raise DomainError(f"--margin {margin!r}: the margin must not be negative")
+        raise DomainError(f"margin {margin!r}: the margin must not be negative")
     lower, upper = {}, {}
-    for name in network.inputs:
-        shape = _input_shape(network, name)
-        # Rounded outward, so that the box that is used is the box that a file can hold.
-        low = _exact(data[name].min(axis=0), shape, f"{label}: least value of {name}") - width
-        high = _exact(data[name].max(axis=0), shape, f"{label}: largest value of {name}") + width
-        lower[name] = _exact(rounded(low, -1), shape, f"{label}: least value of {name}")
-        upper[name] = _exact(rounded(high, 1), shape, f"{label}: largest value of {name}")
+    for name, given in data.items():
+        values = np.asarray(given)
+        owner = f" of {name}" if name else ""
+        if values.dtype.kind not in "fiub" or values.ndim == 0 or not len(values):
+            raise DomainError(f"{label}{owner}: expected an array of numbers with one row per sample")
+        shape, ends = values.shape[1:], []
+        for what, extreme, move, direction in (("least", np.min, -width, -1), ("largest", np.max, width, 1)):
+            exact = _exact(np.asarray(extreme(values, axis=0)), shape, f"{label}: {what} value{owner}")
+            # Rounded outward, so that the box that is used is the box that a file can hold.
+            ends.append(_exact(rounded(exact + move, direction), shape, f"{label}: {what} value{owner}"))
+        lower[name], upper[name] = ends
     return Box(lower, upper, f"data {label} with margin {margin}", assumption=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -45,8 +46,10 @@ def _with_constant(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
         source, shape = made[-1].output, made[-1].shape
     if scope.batched and array.ndim == len(shape) + 1:
         array = array[0]
-    op = _affine(node.op_type, constant_first, readonly(np.broadcast_to(array, shape)))
-    return (*made, Made(op, (source,), output, shape))
+    op = _affine(node.op_type, constant_first, array)
+    # Views: their strides tell how large the stored constants are.
+    scale, shift = (None if part is None else np.broadcast_to(part, shape) for part in (op.scale, op.shift))
+    return (*made, Made(replace(op, scale=scale, shift=shift), (source,), output, shape))
 
 
 def _affine(kind: str, constant_first: bool, array: Array) -> Affine:

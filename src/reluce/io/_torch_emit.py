@@ -62,11 +62,24 @@ def _affine(op: Affine, builder: ModuleBuilder, node: Node) -> Any:
     path, _ = builder.leaf(node)
     value, trained = builder.value(node.inputs[0]), builder.trained(node) and builder.origin is not None
     if op.scale is not None:
-        scale = builder.tensor(f"{path}_scale", minimal(op.scale), trained)
+        scale = builder.tensor(f"{path}_scale", _stored(builder, op.scale), trained)
         value = builder.function(operator.truediv if op.divide else operator.mul, value, scale)
     if op.shift is not None:
-        value = builder.function(operator.add, value, builder.tensor(f"{path}_shift", minimal(op.shift), trained))
+        value = builder.function(
+            operator.add, value, builder.tensor(f"{path}_shift", _stored(builder, op.shift), trained)
+        )
     return value
+
+
+def _stored(builder: ModuleBuilder, array: Array) -> Array:
+    """A broadcast constant in the shape in which it is stored; what a rewrite has changed in the smallest one."""
+    if builder.origin is not None:
+        return minimal(array)
+    for axis, step in enumerate(array.strides):
+        array = array.take([0], axis) if step == 0 else array
+    while array.ndim and array.shape[0] == 1:
+        array = array[0]
+    return array
 
 
 BATCH_NORMS: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
@@ -142,7 +155,7 @@ def _activation_module(op: Activation) -> nn.Module:
 def _softmax(op: Softmax, builder: ModuleBuilder, node: Node) -> Any:
     path, old = builder.leaf(node)
     axis = op.axis if op.axis < 0 else op.axis + builder.batch
-    return builder.call(path, old or nn.Softmax(axis), builder.source(node))
+    return builder.call(path, old or (nn.LogSoftmax if op.log else nn.Softmax)(axis), builder.source(node))
 
 
 @emit.register

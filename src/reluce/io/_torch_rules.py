@@ -211,7 +211,8 @@ def _softmax(call: Call) -> tuple[Made, ...]:
     given = call.arguments
     if given.get("dtype") is not None or given.get("half_to_float"):
         raise NotModelled("changes the format")
-    return softmax(call.scope, call.proto("Softmax", [call.tensor(given["self"])], axis=int(given["dim"])))
+    kind = "LogSoftmax" if "log" in operation(call.node) else "Softmax"
+    return softmax(call.scope, call.proto(kind, [call.tensor(given["self"])], axis=int(given["dim"])))
 
 
 def _batch_norm(call: Call) -> tuple[Made, ...]:
@@ -246,9 +247,16 @@ def _cast(call: Call) -> tuple[Made, ...]:
 def _move(call: Call) -> tuple[Made, ...]:
     """Data movement: the operation runs on the indices of its inputs' elements (see the ONNX rule of the same kind)."""
     scope = call.scope
-    nodes = list(dict.fromkeys(node for node in call.node.all_input_nodes if node in call.names))
+    nodes, where = [], {}
+    for node in call.node.all_input_nodes:
+        if node not in call.names:
+            continue
+        if scope.is_fixed(call.names[node]):  # where to pick from
+            where[node] = _integers(scope, call.names[node])
+        else:
+            nodes.append(node)
     sources = [call.names[node] for node in nodes]
-    if any(scope.is_fixed(name) for name in sources):
+    if not sources:
         raise NotModelled("moves a constant")
     shapes = [scope.variable(name) for name in sources]
     if len({scope.values[name].elem for name in sources}) > 1:
@@ -257,7 +265,7 @@ def _move(call: Call) -> tuple[Made, ...]:
     stride = int(starts[-1])
     found: dict[str, Array] = {}
     for size in TRIALS if scope.batched else (1,):
-        feed = {}
+        feed = dict(where)
         for node, shape, start in zip(nodes, shapes, starts, strict=False):
             own = np.arange(start, start + prod(shape), dtype=np.int64).reshape(shape)
             rows = stride * np.arange(size, dtype=np.int64).reshape([-1] + [1] * len(shape))
@@ -269,6 +277,13 @@ def _move(call: Call) -> tuple[Made, ...]:
     elem = scope.values[sources[0]].elem
     ops = {name: Select(readonly(indices.ravel()), indices.shape) for name, indices in found.items() if name}
     return tuple(Made(op, tuple(sources), name, op.shape, elem) for name, op in ops.items())
+
+
+def _integers(scope: Scope, name: str) -> torch.Tensor:
+    array = scope.constant(name)
+    if array is None or array.dtype.kind not in "iu":
+        raise NotModelled("moves a constant")
+    return torch.from_numpy(np.array(array))
 
 
 def _run(node: fx.Node, feed: Mapping[fx.Node, torch.Tensor], batch: int) -> list[Array]:
@@ -355,7 +370,7 @@ RULES: Mapping[str, Rule] = {
     "clamp_max": _clip("", "max"),
     "hardtanh": _clip("min_val", "max_val"),
     "relu6": _relu6,
-    **dict.fromkeys(("softmax", "_softmax"), _softmax),
+    **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax"), _softmax),
     "_native_batch_norm_legit_no_training": _batch_norm,
     **dict.fromkeys(("_to_copy", "to"), _cast),
     **dict.fromkeys(MOVES, _move),

@@ -193,9 +193,7 @@ def _softmax(op: Softmax, writer: Writer, node: Node) -> None:
     kind = "LogSoftmax" if op.log else "Softmax"
     original, rank = writer.origin(kind), len(writer.network.shape(node.inputs[0]))
     axis = op.axis % rank + writer.network.batched
-    writer.node(
-        kind, list(node.inputs), node.output, original.name if original is not None else node.name, axis=axis
-    )
+    writer.node(kind, list(node.inputs), node.output, original.name if original is not None else node.name, axis=axis)
 
 
 @emit.register

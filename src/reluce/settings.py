@@ -1,0 +1,58 @@
+"""What a run is determined by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from reluce.errors import UsageError
+from reluce.prove import ProverSettings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is determined by, besides model, domain and data.
+
+    Parameters
+    ----------
+    budget
+        The largest deviation of any output that is allowed, in units of the output; ``None``: none at all (exact).
+    time_limit
+        Seconds after which no new step of proving or rewriting starts; ``None`` for no limit.
+    prover
+        Seed and budgets of the provers.
+    input_shapes
+        Full ONNX shapes of inputs whose dimensions the model leaves open.
+    """
+
+    budget: float | None = None
+    time_limit: float | None = None
+    prover: ProverSettings = field(default_factory=ProverSettings)
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and not 0 < self.budget < float("inf"):
+            raise UsageError(f"budget {self.budget!r}: expected a positive number, or None for the exact guarantee")
+        if self.time_limit is not None and not self.time_limit >= 0:
+            raise UsageError(f"time limit {self.time_limit!r}: expected seconds, or None for no limit")
+
+
+DEFAULTS = Settings()
+
+
+def parse_guarantee(text: str) -> float | None:
+    """The budget of a guarantee in words: ``exact`` gives ``None``, ``within=EPS`` gives EPS.
+
+    Raises
+    ------
+    UsageError
+        For anything else, or an EPS that is not a positive number.
+    """
+    if text == "exact":
+        return None
+    name, _, value = text.partition("=")
+    with suppress(ValueError):
+        if name == "within" and 0 < float(value) < float("inf"):
+            return float(value)
+    raise UsageError(f"guarantee {text!r}: expected 'exact' or 'within=EPS' with a positive number EPS")
