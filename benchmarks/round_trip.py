@@ -3,8 +3,8 @@
     python benchmarks/round_trip.py --data ../shared [--only TEXT] [--out benchmarks/results]
 
 Each network that Reluce models as a whole is compressed as the ONNX file that it is, as a `torch.nn.Module` (made by
-`reluce.to_torch`), and as the ONNX model that `torch.onnx.export` makes of that module. Verdicts of every unit and sizes
-before and after must be the same three times. Prints a table; exit code 1 when one differs.
+`reluce.to_torch`), and as the ONNX model that `torch.onnx.export` makes of that module. Verdicts of every unit and
+sizes before and after must be the same three times. Prints a table; exit code 1 when one differs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import onnx
 import torch
 from rich.console import Console
 from rich.table import Table
-from run import BUDGET, Case, cases
 
 import reluce
 from reluce.io import Loaded, open_model
+from run import BUDGET, Case, cases
 
 
 def examples(loaded: Loaded) -> tuple[torch.Tensor, ...]:

@@ -86,3 +86,25 @@ def test_side_by_side_fails_when_the_classes_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["digits.onnx", "digits-data.npz"])
 def test_committed_files_stay_small(name: str) -> None:
     assert (EXAMPLES / name).stat().st_size < 300_000
+
+
+def test_a_torch_classifier_is_trained_compressed_trained_on_and_exported(tmp_path: Path) -> None:
+    done = run("torch_digits.py", "--epochs", "15", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("trained", "compressed", "exported"))]
+    sizes = [int(row[1].replace(",", "")) for row in rows]
+    assert sizes[0] > sizes[1] == sizes[2]
+    assert rows[0][2] == rows[1][2]
+    assert float(rows[2][2]) > 0.8
+    assert logits_of(tmp_path / "digits-torch.onnx", load().test_x).shape == (360, 10)
+
+
+def test_a_sklearn_pipeline_gets_smaller_and_predicts_the_same() -> None:
+    done = run("sklearn_digits.py")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("fitted", "exact", "within"))]
+    sizes = [int(row[2].replace(",", "")) for row in rows]
+    assert sizes[0] > sizes[1] >= sizes[2]
+    assert len({row[3] for row in rows}) == 1
+    assert float(rows[1][4]) < 1e-12
+    assert float(rows[2][4]) <= 5e-4

@@ -95,7 +95,9 @@ def test_cut_short_says_so() -> None:
 
 
 def test_measured_only_is_labelled() -> None:
-    opaque = replace(report(), check=Check(1024, None, "onnxruntime", 3e-7, float("inf"), "measured only: not modelled"))
+    opaque = replace(
+        report(), check=Check(1024, None, "onnxruntime", 3e-7, float("inf"), "measured only: not modelled")
+    )
     assert "onnxruntime 3e-07 (measured only) [measured only: not modelled]." in flat(opaque)
     assert "float64" not in flat(opaque)
     data = opaque.to_json()
@@ -105,7 +107,9 @@ def test_measured_only_is_labelled() -> None:
 
 
 def test_a_check_that_could_not_run_is_not_passed_over() -> None:
-    nothing = replace(report(), check=Check(1024, None, "onnxruntime", None, float("inf"), "onnxruntime cannot run the original: why"))
+    nothing = replace(
+        report(), check=Check(1024, None, "onnxruntime", None, float("inf"), "onnxruntime cannot run the original: why")
+    )
     assert "not run [onnxruntime cannot run the original: why]" in flat(nothing)
 
 

@@ -106,8 +106,8 @@ def _step(
     network: Network, box: Box, node: Node, x: dict[str, Array], units: Array, signs: Array, length: float
 ) -> dict[str, Array]:
     z_name = node.inputs[0]
-    low_precision = {name: values.astype(np.float32) for name, values in x.items()}
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a box may reach beyond float32
+        low_precision = {name: values.astype(np.float32) for name, values in x.items()}
         values = evaluate(network, low_precision, until=z_name)
         z = values[z_name]
         slopes = gradient(network, values, z_name, _covectors(z, node, units, signs))
