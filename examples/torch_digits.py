@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # the matrices are small: threads would only get in each other's way
     digits, model = load(), network()
     train(model, digits, arguments.epochs)
     settings = reluce.Settings(budget=1e-3)

@@ -21,6 +21,8 @@ MEANINGS = {
     "shrunk": ("reluce.rewrite._shrink", "_shrunk"),
     "sensitivity": ("reluce.rewrite._sensitivity", "_pull"),
     "relation": ("reluce.rewrite._relation", "_carried"),
+    "ONNX": ("reluce.io._write_ops", "emit"),
+    "torch": ("reluce.io._torch_emit", "emit"),
 }
 
 SAME = "has no parameters, so it does not change with its tensors"

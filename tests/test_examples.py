@@ -89,7 +89,7 @@ def test_committed_files_stay_small(name: str) -> None:
 
 
 def test_a_torch_classifier_is_trained_compressed_trained_on_and_exported(tmp_path: Path) -> None:
-    done = run("torch_digits.py", "--epochs", "15", "--out", tmp_path)
+    done = run("torch_digits.py", "--epochs", "25", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("trained", "compressed", "exported"))]
     sizes = [int(row[1].replace(",", "")) for row in rows]

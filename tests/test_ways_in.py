@@ -242,6 +242,13 @@ def test_an_nnet_file_brings_its_own_domain(tmp_path: Path, capsys: Capture) -> 
     assert command("inspect", tmp_path / "net.nnet", "--range", "-1,1") == 0
 
 
+def test_an_nnet_file_becomes_onnx_not_nnet(tmp_path: Path) -> None:
+    (tmp_path / "net.nnet").write_text(NNET)
+    with pytest.raises(UsageError, match="the result is an ONNX model"):
+        compress(tmp_path / "net.nnet", output=tmp_path / "out.nnet")
+    assert {path.name for path in tmp_path.iterdir()} == {"net.nnet"}
+
+
 def test_a_broken_nnet_file_is_refused(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "net.nnet").write_text(NNET[:60])
     assert command("inspect", tmp_path / "net.nnet") == 3

@@ -26,6 +26,8 @@ def demand_output(model: Any, loaded: Loaded, output: Output | None) -> None:
         raise UsageError("only ONNX is written to a file; save the .model of the result as such models are saved")
     if not isinstance(output, str | os.PathLike):
         return
+    if os.fspath(output).endswith(".nnet"):
+        raise UsageError(f"{os.fspath(output)}: the result is an ONNX model; give it a name that ends in .onnx")
     if isinstance(model, str | os.PathLike) and os.path.realpath(model) == os.path.realpath(output):
         raise UsageError(f"{os.fspath(output)}: the result would replace the original; give it another name")
     demand_writable(output)
