@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench train-example long clean
+.PHONY: help demo test lint bench bench-ways train-example long clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,10 @@ lint: .venv/dev.stamp ## style, format, types, and who may import whom
 
 bench: .venv/core.stamp ## measure what the README's figures come from (RELUCE_DATA=folder of public networks)
 	$(BIN)/python benchmarks/run.py --data $(RELUCE_DATA)
+
+bench-ways: .venv/dev.stamp ## the same networks as files, torch modules and torch's exports; all VNN-LIB files
+	$(BIN)/python benchmarks/specifications.py --data $(RELUCE_DATA)
+	$(BIN)/python benchmarks/round_trip.py --data $(RELUCE_DATA)
 
 train-example: .venv/core.stamp ## train examples/digits.onnx again
 	$(BIN)/python examples/train_digits.py
