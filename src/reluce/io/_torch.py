@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from reluce.io._kinds import hand_over, measure, rebuild, runtime
 from reluce.io._loaded import Loaded, Run, Runtime, Sizes
@@ -40,14 +39,22 @@ class TorchLoaded(Loaded):
     device: torch.device
 
 
-def read_module(module: nn.Module, example_inputs: Any) -> TorchLoaded:
+def read_module(module: nn.Module, example_inputs: Any, batched: bool = True) -> TorchLoaded:
     """Read a module; see ``trace`` for arguments and errors."""
-    program = trace(module, example_inputs)
+    program = trace(module, example_inputs, batched)
     read = read_program(program)
     first = next(iter((*module.parameters(), *module.buffers())), None)
     device = torch.device("cpu") if first is None else first.device
     name = type(module).__name__
-    return TorchLoaded(network=read.network, notes=read.notes, name=name, program=program, read=read, device=device)
+    notes = (*read.notes, *_fixed_shapes(read.network))
+    return TorchLoaded(network=read.network, notes=notes, name=name, program=program, read=read, device=device)
+
+
+def _fixed_shapes(network: Network) -> list[str]:
+    if network.batched:
+        return []
+    shapes = ", ".join(f"{name} {list(network.shape(name))}" for name in network.inputs)
+    return [f"what is proved holds for inputs of the shapes of the examples only: {shapes}"]
 
 
 @rebuild.register
@@ -55,7 +62,7 @@ def _rebuild(loaded: TorchLoaded, network: Network, metadata: Mapping[str, str])
     if untouched(loaded.network, network):
         return loaded
     module = to_module(network, Origin(loaded.program, loaded.read))
-    again = read_module(module, dict(loaded.program.examples))
+    again = read_module(module, loaded.program.examples, loaded.network.batched)
     renamed = _renamed(again.network, dict(zip(again.network.outputs, loaded.network.outputs, strict=True)))
     return replace(again, network=renamed, name=loaded.name, device=loaded.device)
 
@@ -112,10 +119,8 @@ def _started(loaded: TorchLoaded) -> Run:
     names = dict(zip(loaded.read.network.outputs, loaded.network.outputs, strict=True))
 
     def run(feed: Mapping[str, Array]) -> dict[str, Array]:
-        with torch.no_grad():
-            found = loaded.program.module(**{name: torch.from_numpy(value.copy()) for name, value in feed.items()})
-        leaves = [value for value in pytree.tree_leaves(found) if isinstance(value, torch.Tensor)]
-        named = zip((names[loaded.read.names[value]] for value in tensors), leaves, strict=True)
+        found = loaded.program.run([torch.from_numpy(feed[name].copy()) for name in loaded.network.inputs])
+        named = zip((names[loaded.read.names[value]] for value in tensors), found, strict=True)
         return {name: value.numpy() for name, value in named}
 
     return run

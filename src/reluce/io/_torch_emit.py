@@ -60,7 +60,7 @@ def _dense(op: Dense, builder: ModuleBuilder, node: Node) -> Any:
 @emit.register
 def _affine(op: Affine, builder: ModuleBuilder, node: Node) -> Any:
     path, _ = builder.leaf(node)
-    value, trained = builder.value(node.inputs[0]), builder.trained(node) and builder.origin is not None
+    value, trained = builder.value(node.inputs[0]), (builder.origin is not None and builder.trained(node)) or None
     if op.scale is not None:
         scale = builder.tensor(f"{path}_scale", _stored(builder, op.scale), trained)
         value = builder.function(operator.truediv if op.divide else operator.mul, value, scale)
@@ -100,14 +100,16 @@ def _batch_norm(op: BatchNorm, builder: ModuleBuilder, node: Node) -> Any:
     if rank not in BATCH_NORMS or any(column is None for column in columns):
         return _normalised(op, builder, path, value)
     scale, shift, mean, variance = (_tensor(column) for column in columns)
-    affine = not isinstance(old, nn.modules.batchnorm._BatchNorm) or old.affine
-    momentum = old.momentum if isinstance(old, nn.modules.batchnorm._BatchNorm) else 0.1
-    layer = BATCH_NORMS[rank](len(mean), op.epsilon, momentum, affine, dtype=mean.dtype)
+    layer = BATCH_NORMS[rank](len(mean), op.epsilon, dtype=mean.dtype)
+    if isinstance(old, nn.modules.batchnorm._BatchNorm):
+        affine = old.affine or bool((scale != 1).any() or (shift != 0).any())
+        layer = BATCH_NORMS[rank](len(mean), old.eps, old.momentum, affine, dtype=mean.dtype)
+        layer.num_batches_tracked = old.num_batches_tracked
     assert layer.running_mean is not None
     assert layer.running_var is not None
     layer.running_mean.copy_(mean)
     layer.running_var.copy_(variance)
-    if affine:
+    if layer.affine:
         layer.weight.data, layer.bias.data = scale, shift
         layer.requires_grad_(builder.trained(node))
     return builder.call(path, layer, value)
@@ -207,7 +209,8 @@ def _reshaped(builder: ModuleBuilder, source: Any, shape: tuple[int, ...]) -> An
 
 @emit.register
 def _constant(op: Constant, builder: ModuleBuilder, node: Node) -> Any:
-    value = builder.tensor(f"{builder.leaf(node)[0]}_value", op.value)
+    # A parameter also where it is frozen: GraphModule unpickles by tracing, which does not follow a buffer's methods.
+    value = builder.tensor(f"{builder.leaf(node)[0]}_value", op.value, builder.trained(node))
     if not node.inputs:
         return value
     size = builder.graph.call_method("size", (builder.value(node.inputs[0]), 0))

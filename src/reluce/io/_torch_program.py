@@ -1,7 +1,9 @@
 """A ``torch.nn.Module`` as the graph that ``torch.export`` makes of it, in functional ATen operations.
 
 The module is traced in eval mode, from a copy. Axis 0 of the example inputs is taken for the batch where the trace
-leaves its length free; otherwise all shapes are those of the examples.
+holds for every length of it; otherwise all shapes are those of the examples. A trace is one path through the module's
+Python code, so it is believed only where torch noted no condition on the length, and where it gives what the module
+gives on the examples and on a batch of one, which torch takes for a case of its own.
 """
 
 from __future__ import annotations
@@ -11,14 +13,18 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import sqrt
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.export.graph_signature import OutputKind
+from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 from torch.utils._sympy.numbers import int_oo
 
 from reluce.errors import ModelError, UsageError
@@ -53,9 +59,11 @@ class Program:
     structure
         How these are arranged (a ``TreeSpec``).
     examples
-        The example inputs, by the names of the module's arguments.
-    unbounded
-        Whether the trace holds for every length of the batch axis (from 2 on: torch takes 1 for a case of its own).
+        The example inputs, in order.
+    named
+        The arguments that the last of the inputs are given to by name.
+    ranges
+        What torch assumes of the sizes that it leaves free.
     """
 
     module: nn.Module
@@ -64,8 +72,9 @@ class Program:
     inputs: tuple[fx.Node, ...]
     outputs: tuple[Any, ...]
     structure: Any
-    examples: Mapping[str, torch.Tensor]
-    unbounded: bool
+    examples: tuple[torch.Tensor, ...]
+    named: tuple[str, ...]
+    ranges: Mapping[Any, Any]
 
     @cached_property
     def calls(self) -> tuple[fx.Node, ...]:
@@ -75,11 +84,62 @@ class Program:
     @cached_property
     def batch(self) -> frozenset[Any]:
         """The symbols that stand for the length of the batch axis."""
-        sizes = [size for node in self.inputs for size in node.meta["val"].shape[:1] if isinstance(size, torch.SymInt)]
-        return frozenset(size.node.expr for size in sizes if size.node.expr.free_symbols)
+        return frozenset(size.node.expr for size in self._lengths if size.node.expr.free_symbols)
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether the trace holds for every length of the batch axis from 2 on."""
+        guards = [guard.expr for size in self._lengths for guard in size.node.shape_env.guards]
+        # Two inputs of equal length are no condition on the length.
+        same = all(guard.is_Equality and all(size.is_Symbol for size in guard.args) for guard in guards)
+        return same and all(entry.lower <= 2 and entry.upper == int_oo for entry in self.ranges.values())
+
+    @property
+    def _lengths(self) -> list[torch.SymInt]:
+        shapes = [node.meta["val"].shape for node in self.inputs]
+        return [size for shape in shapes for size in shape[:1] if isinstance(size, torch.SymInt)]
+
+    @cached_property
+    def plain(self) -> frozenset[str]:
+        """The submodules of ``torch.nn`` without submodules of their own that take one tensor and give one."""
+        odd: set[nn.Module] = set()
+
+        def left(inner: nn.Module, given: tuple[Any, ...], named: dict[str, Any], result: Any) -> None:
+            if named or len(given) != 1 or not all(isinstance(x, torch.Tensor) for x in (*given, result)):
+                odd.add(inner)
+
+        hooks = [inner.register_forward_hook(left, with_kwargs=True) for inner in self.module.modules()]
+        try:
+            self.run(_cloned(self.examples))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        named = self.module.named_modules(remove_duplicate=False)
+        simple = ((path, inner) for path, inner in named if path and next(inner.children(), None) is None)
+        return frozenset(
+            path for path, inner in simple if type(inner).__module__.startswith("torch.nn.modules") and inner not in odd
+        )
+
+    def run(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The tensors that the module gives back, flattened."""
+        count = len(values) - len(self.named)
+        with torch.no_grad():
+            found = self.module(*values[:count], **dict(zip(self.named, values[count:], strict=True)))
+        return [value.detach() for value in pytree.tree_leaves(found) if isinstance(value, torch.Tensor)]
+
+    def replay(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The same by the trace."""
+        known = {node: entry.tensor for node, entry in self.stored.items()}
+        known |= dict(zip(self.inputs, values, strict=True))
+        placeholders = [node for node in self.graph.nodes if node.op == "placeholder"]
+        assert self.graph.owning_module is not None
+        with torch.no_grad():
+            found = fx.Interpreter(self.graph.owning_module).run(*(known.get(node) for node in placeholders))
+        mutated = len(found) - len(self.outputs)
+        return [value.detach() for value in found[mutated:] if isinstance(value, torch.Tensor)]
 
 
-def trace(module: nn.Module, example_inputs: Any) -> Program:
+def trace(module: nn.Module, example_inputs: Any, batched: bool = True) -> Program:
     """Trace a module.
 
     Parameters
@@ -88,6 +148,8 @@ def trace(module: nn.Module, example_inputs: Any) -> Program:
         Any module; it is not changed.
     example_inputs
         A tensor, a tuple of tensors, or a mapping of argument names to tensors.
+    batched
+        Whether axis 0 may be taken for the batch.
 
     Raises
     ------
@@ -96,17 +158,40 @@ def trace(module: nn.Module, example_inputs: Any) -> Program:
     ModelError
         When the module does not run on them, cannot be traced, or is no function of its inputs; names the submodule.
     """
-    copied = copy.deepcopy(module).eval().cpu()
+    copied = _copy(module)
     arguments, named = _arguments(copied, example_inputs)
     where: list[str] = []
     try:
         with _watched(copied, where), torch.no_grad():
-            copied(*arguments, **named)
+            copied(*_cloned(arguments), **dict(zip(named, _cloned(named.values()), strict=True)))
     except Exception as error:
         raise ModelError(f"the module does not run on the example inputs{_place(where)}: {_line(error)}") from error
-    program = _exported(copied, arguments, named)
-    _demand_function(program)
-    return program
+    return _exported(copied, arguments, named, batched)
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A copy in eval mode, on the CPU."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError("torch.export cannot follow TorchScript; give the module that it was made from")
+    for path, parameter in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(parameter):
+            raise ModelError(f"{path!r} has no shape yet; run the module once before it is compressed")
+    # What a hook computes before each call (pruning, weight_norm) has a history, with which it cannot be copied.
+    computed = {
+        id(value): value.detach().clone()
+        for inner in module.modules()
+        for value in vars(inner).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    try:
+        return copy.deepcopy(module, computed).eval().cpu()
+    except Exception as error:
+        raise ModelError(f"the module cannot be copied: {_line(error)}") from error
+
+
+def _cloned(values: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Copies, for a module that writes into its inputs."""
+    return tuple(value.clone() for value in values)
 
 
 def _arguments(module: nn.Module, example_inputs: Any) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
@@ -119,56 +204,93 @@ def _arguments(module: nn.Module, example_inputs: Any) -> tuple[tuple[torch.Tens
         if not isinstance(value, torch.Tensor):
             found = type(value).__name__
             raise UsageError(f"example_inputs: expected tensors, found {found}; bind other arguments first")
-    order = list(inspect.signature(module.forward).parameters)
-    unknown = [name for name in named if name not in order]
-    if unknown:
-        known = ", ".join(order)
+    parameters = inspect.signature(module.forward).parameters
+    unknown = [name for name in named if name not in parameters]
+    if unknown and all(entry.kind is not entry.VAR_KEYWORD for entry in parameters.values()):
+        known = ", ".join(parameters)
         raise UsageError(f"example_inputs: the module's forward has no argument {unknown[0]!r}; it has {known}")
-    given = {name: named[name].detach().cpu() for name in order if name in named}
-    return tuple(x.detach().cpu() for x in listed), given
+    order = [*(name for name in parameters if name in named), *unknown]
+    return tuple(x.detach().cpu() for x in listed), {name: named[name].detach().cpu() for name in order}
 
 
-def _exported(module: nn.Module, arguments: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]) -> Program:
+def _exported(
+    module: nn.Module, arguments: tuple[torch.Tensor, ...], named: Mapping[str, torch.Tensor], batched: bool
+) -> Program:
     """Trace with a free batch axis; where the module does not allow that, with the shapes as they are."""
     everything = (*arguments, *named.values())
-    if everything and all(x.ndim for x in everything) and len({len(x) for x in everything}) == 1:
-        # Export would fix a length of 1.
-        wide = [x.expand(2, *x.shape[1:]).clone() if len(x) == 1 else x for x in everything]
-        free = {0: torch.export.Dim.AUTO}
-        try:
-            program = _export(module, wide, arguments, named, free)
-        except Exception:
-            program = None
-        if program is not None and program.batch and program.unbounded:
+    if batched and everything and all(x.ndim for x in everything) and len({len(x) for x in everything}) == 1:
+        program = _free(module, everything, tuple(named))
+        if program is not None:
             return program
     where: list[str] = []
     try:
         with _watched(module, where):
-            return _export(module, list(everything), arguments, named, None)
+            program = _export(module, everything, tuple(named), free=False)
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(f"torch.export cannot follow the module{_place(where)}: {_line(error)}") from error
+    if not all(_faithful(program, everything) for _ in range(2)):  # a counter may be right once
+        raise ModelError(
+            "the trace of torch.export does not give what the module gives on the example inputs; "
+            "does the module keep a state between calls, or depend on more than its inputs?"
+        )
+    return program
 
 
-def _export(
-    module: nn.Module,
-    values: list[torch.Tensor],
-    arguments: tuple[torch.Tensor, ...],
-    named: dict[str, torch.Tensor],
-    free: dict[int, Any] | None,
-) -> Program:
-    listed, by_name = tuple(values[: len(arguments)]), dict(zip(named, values[len(arguments) :], strict=True))
+def _free(module: nn.Module, examples: tuple[torch.Tensor, ...], named: tuple[str, ...]) -> Program | None:
+    """The trace that holds for every length of the batch axis, if there is one."""
+    wide = tuple(x.expand(2, *x.shape[1:]).clone() if len(x) == 1 else x for x in examples)  # 1 would be taken as fixed
+    try:
+        program = _export(module, wide, named, free=True)
+    except Exception:
+        return None
+    if not program.batch or not program.unbounded or not _faithful(program, wide):
+        return None
+    return program if _faithful(program, tuple(x[:1] for x in wide)) else None
+
+
+def _faithful(program: Program, values: tuple[torch.Tensor, ...]) -> bool:
+    """Whether the trace gives what the module gives, where that runs at all."""
+    try:
+        expected = program.run(_cloned(values))
+    except Exception:
+        return True
+    try:
+        found = program.replay(_cloned(values))
+    except Exception:
+        return False
+    return len(found) == len(expected) and all(map(_close, found, expected))
+
+
+def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether two results are the same but for rounding, which is not judged closely here."""
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    if not expected.is_floating_point() or not expected.numel():
+        return torch.equal(found, expected)
+    size = float(expected.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    rounding = sqrt(torch.finfo(expected.dtype).eps) * max(1.0, size)
+    return torch.allclose(found, expected, rtol=0.0, atol=rounding, equal_nan=True)
+
+
+def _export(module: nn.Module, examples: tuple[torch.Tensor, ...], named: tuple[str, ...], free: bool) -> Program:
+    count = len(examples) - len(named)
+    values = _cloned(examples)
+    listed, by_name = values[:count], dict(zip(named, values[count:], strict=True))
     shapes: Any = None
-    if free is not None:
-        shapes = dict.fromkeys(by_name, free) if by_name else tuple(free for _ in listed)
+    if free:
+        bound = inspect.signature(module.forward).bind(*listed, **by_name).arguments
+        shapes = pytree.tree_map(lambda _: {0: torch.export.Dim.AUTO}, dict(bound))
     with _quiet():
         exported = torch.export.export(module, listed, by_name, dynamic_shapes=shapes, strict=False)
         exported = exported.run_decompositions({})
-    return _program(module, exported, (*listed, *by_name.values()))
+    program = _program(module, exported, examples, named)
+    _demand_function(program)
+    return program
 
 
-def _program(module: nn.Module, exported: Any, examples: tuple[torch.Tensor, ...]) -> Program:
+def _program(module: nn.Module, exported: Any, examples: tuple[torch.Tensor, ...], named: tuple[str, ...]) -> Program:
     signature = exported.graph_signature
     placeholders = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
     tensors = {**exported.state_dict, **exported.constants}
@@ -187,17 +309,36 @@ def _program(module: nn.Module, exported: Any, examples: tuple[torch.Tensor, ...
         raise ModelError(f"the module changes its buffer {names} when it runs in eval mode; that is no function")
     inputs = tuple(placeholders[name] for name in signature.user_inputs if name in placeholders)
     last = next(node for node in exported.graph.nodes if node.op == "output")
+    # What the module writes into its inputs comes first, and is no result.
+    kept = (spec.kind is OutputKind.USER_OUTPUT for spec in signature.output_specs)
+    outputs = tuple(value for value, own in zip(last.args[0], kept, strict=True) if own)
     structure = exported.call_spec.out_spec
-    given = dict(zip((node.name for node in inputs), examples, strict=True))
-    ranges = exported.range_constraints.values()
-    unbounded = all(entry.lower <= 2 and entry.upper == int_oo for entry in ranges)
-    return Program(module, exported.graph, stored, inputs, tuple(last.args[0]), structure, given, unbounded)
+    ranges = exported.range_constraints
+    return Program(module, exported.graph, stored, inputs, outputs, structure, examples, named, ranges)
+
+
+DORMANT: Mapping[str, float] = {"dropout_p": 0.0, "train": False, "training": False}
+"""Arguments by which an operation that can be random is told not to be."""
 
 
 def _demand_function(program: Program) -> None:
-    for node in program.calls:
-        if isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags:
+    assert program.graph.owning_module is not None
+    graphs = [inner.graph for inner in program.graph.owning_module.modules() if isinstance(inner, fx.GraphModule)]
+    for node in (node for graph in graphs for node in graph.nodes):
+        target = node.target
+        if not isinstance(target, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded not in target.tags:
+            continue
+        given = arguments(node)
+        if all(name not in given or given[name] != value for name, value in DORMANT.items()):
             raise ModelError(f"{describe(node)} is random in eval mode too; Reluce compresses functions")
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments of an ATen operation by their names in its schema, with its defaults."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    schema = node.target._schema.arguments
+    given = dict(zip((entry.name for entry in schema), node.args, strict=False)) | dict(node.kwargs)
+    return {entry.name: entry.default_value for entry in schema if entry.has_default_value()} | given
 
 
 def operation(node: fx.Node) -> str:

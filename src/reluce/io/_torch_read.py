@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import fx
 
 from reluce.errors import ModelError
 from reluce.io._load import check_finite
@@ -20,7 +20,7 @@ from reluce.io._reader import Reader, finished
 from reluce.io._scope import BATCH, Made, NotModelled, Scope, Value
 from reluce.io._torch_program import Program, describe, operation, owner
 from reluce.io._torch_rules import ELEMENTS, Call, rule_of
-from reluce.network import Array, Network, Opaque, Select, Tensor, readonly, validate
+from reluce.network import Network, Opaque, Select, Tensor, readonly, validate
 
 OPSET = 18  # of the ONNX operators in whose words the rules speak
 
@@ -47,7 +47,7 @@ class Read:
     names
         The tensors of ``network`` (and stored tensors by their paths) that the graph's nodes give.
     constants
-        The values of the graph's nodes that depend on stored tensors alone.
+        The graph's nodes that depend on stored tensors alone.
     leaves
         For each group that is a call of a module of ``torch.nn`` as a whole, by its index in ``groups``.
     passed
@@ -59,7 +59,7 @@ class Read:
     network: Network
     groups: tuple[Group, ...]
     names: Mapping[fx.Node, str]
-    constants: Mapping[fx.Node, Array]
+    constants: frozenset[fx.Node]
     leaves: Mapping[int, Leaf]
     passed: Mapping[fx.Node, Leaf | None]
     notes: tuple[str, ...]
@@ -80,8 +80,8 @@ def read_program(program: Program) -> Read:
         reader.unit(unit)
     outputs = tuple(dict.fromkeys(reader.names[value] for value in program.outputs if _is_tensor(value)))
     network = validate(finished(reader.reader, outputs))
-    groups, notes = tuple(reader.reader.groups), tuple(reader.notes)
-    return Read(network, groups, reader.names, reader.constants, reader.leaves, reader.passed, notes)
+    groups, notes, constants = tuple(reader.reader.groups), tuple(reader.notes), frozenset(reader.constants)
+    return Read(network, groups, reader.names, constants, reader.leaves, reader.passed, notes)
 
 
 def _is_tensor(value: Any) -> bool:
@@ -90,15 +90,15 @@ def _is_tensor(value: Any) -> bool:
 
 def _units(program: Program) -> list[tuple[list[fx.Node], Leaf | None]]:
     """The operations in order, those that belong together as one: a call of a leaf module; a tuple and its elements."""
-    members: dict[Any, list[fx.Node]] = {}
+    members: dict[tuple[str, int], list[fx.Node]] = {}
     for node in program.calls:
-        members.setdefault(_call_key(program.module, node), []).append(node)
+        members.setdefault(_call(node), []).append(node)
     units: list[tuple[list[fx.Node], Leaf | None]] = []
     done: set[fx.Node] = set()
     for node in program.calls:
         if node in done:
             continue
-        together = members[_call_key(program.module, node)]
+        together = members[_call(node)]
         leaf = _leaf(program, together) if together[0] is node else None
         if leaf is None:
             together = [node, *(user for user in node.users if user.target is operator.getitem)]
@@ -107,24 +107,22 @@ def _units(program: Program) -> list[tuple[list[fx.Node], Leaf | None]]:
     return units
 
 
-def _call_key(module: nn.Module, node: fx.Node) -> Any:
-    """What the operations of one call of a leaf module share; for any other operation the operation itself."""
+def _call(node: fx.Node) -> tuple[str, int]:
+    """The call of a submodule that an operation is part of."""
     path, _, count = owner(node)
-    inner = module.get_submodule(path)
-    plain = type(inner).__module__.startswith("torch.nn.modules") and next(inner.children(), None) is None
-    return (path, count) if plain and path else node
+    return path, count
 
 
 def _leaf(program: Program, nodes: list[fx.Node]) -> Leaf | None:
-    """The call that the operations are, if it takes one tensor and gives one."""
+    """The call of a leaf module that the operations are, if they are one."""
+    path, _ = _call(nodes[0])
     inside = {*nodes, *program.stored}
     sources = (source for node in nodes for source in node.all_input_nodes if source not in inside)
     outer = {source for source in sources if _is_tensor(source)}
     results = [node for node in nodes if any(user not in inside for user in node.users)]
-    if len(outer) != 1 or len(results) != 1 or not _is_tensor(results[0]):
+    if path not in program.plain or len(outer) != 1 or len(results) != 1 or not _is_tensor(results[0]):
         return None
-    path, _, _ = owner(nodes[0])
-    return Leaf(path, outer.pop(), results[0]) if path else None
+    return Leaf(path, outer.pop(), results[0])
 
 
 @dataclass(eq=False)
@@ -133,7 +131,7 @@ class _Reader:
     scope: Scope
     reader: Reader
     names: dict[fx.Node, str] = field(default_factory=dict)
-    constants: dict[fx.Node, Array] = field(default_factory=dict)
+    constants: dict[fx.Node, torch.Tensor] = field(default_factory=dict)
     leaves: dict[int, Leaf] = field(default_factory=dict)
     passed: dict[fx.Node, Leaf | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -189,24 +187,38 @@ class _Reader:
             made = rule_of(node)(Call(self.scope, node, self.names, outputs))
             if {entry.output for entry in made} < set(names.values()):
                 raise NotModelled("has further outputs")
-            if self.scope.batched and any(self._length(result.meta["val"].shape[0]) != BATCH for result in results):
-                raise NotModelled("changes the length of the batch")
+            self._demand_kinds(names, made)
             if not self._passed(node, made, leaf):
                 self.reader.place(made, "")
         except NotModelled as why:
             self._opaque(node, names, str(why))
 
+    def _demand_kinds(self, names: Mapping[fx.Node, str], made: tuple[Made, ...]) -> None:
+        """Refuse what would have another shape or format than torch says, for any length of the batch."""
+        kinds: dict[str, tuple[tuple[int, ...], int]] = {}
+        for entry in made:
+            elem = entry.elem or (kinds[entry.inputs[0]][1] if entry.inputs[0] in kinds else 0)
+            kinds[entry.output] = self.scope.dims(entry.shape), elem or self.scope.values[entry.inputs[0]].elem
+        for result, name in names.items():
+            value, (dims, elem) = result.meta["val"], kinds[name]
+            if tuple(map(self._length, value.shape)) != dims:
+                raise NotModelled("changes the length of the batch")
+            if ELEMENTS.get(value.dtype) != elem:
+                raise NotModelled("changes the format")
+
     def _passed(self, node: fx.Node, made: tuple[Made, ...], leaf: Leaf | None) -> bool:
         """Give what changes nothing (dropout in eval mode, a copy) no node of its own: it would stand in the way."""
-        (source, *others) = (source for source in node.all_input_nodes if source in self.names)
-        if others or node in self.program.outputs or not isinstance(made[0].op, Select):
+        sources = [source for source in node.all_input_nodes if source in self.names]
+        if len(sources) != 1 or node in self.program.outputs or not isinstance(made[0].op, Select):
             return False
+        (source,) = sources
         name, shape = self.names[source], self.scope.sample(self.names[source])
         whole = np.array_equal(made[0].op.indices, np.arange(prod(shape or ())))
         if len(made) > 1 or made[0].shape != shape or not whole or made[0].elem != self.scope.values[name].elem:
             return False
         self.names[node] = name
-        self.passed[node] = leaf
+        whole_call = leaf is not None and leaf.source is source and leaf.result is node
+        self.passed[node] = leaf if whole_call else None
         return True
 
     def _folded(self, node: fx.Node, results: list[fx.Node]) -> bool:
@@ -217,14 +229,15 @@ class _Reader:
         varies = any(isinstance(size, torch.SymInt) for value in own if value is not None for size in value.shape)
         if sizes or varies or not all(s in self.names and self.scope.is_fixed(self.names[s]) for s in sources):
             return False
-        known = {source: torch.from_numpy(np.array(self.scope.constant(self.names[source]))) for source in sources}
+        stored = {source: entry.tensor for source, entry in self.program.stored.items()}
+        known = {source: (stored | self.constants)[source] for source in sources}
         assert callable(node.target)
         with torch.no_grad():
             value = node.target(*fx.map_arg(node.args, known.get), **fx.map_arg(node.kwargs, known.get))
         for result in results:
             own = value if result is node else value[result.args[1]]
             self._fix(result, self.scope.fresh(self._label(result, None)), own)
-            self.constants[result] = own.numpy()
+            self.constants[result] = own
         if sources:
             self.notes.append(f"{describe(node)} depends on weights alone: its value is taken as torch computes it")
         return True

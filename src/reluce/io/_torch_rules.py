@@ -17,12 +17,13 @@ import torch
 from onnx import NodeProto, TensorProto, helper
 from torch import fx
 
+from reluce.io._proto import FLOATS
 from reluce.io._read_dense import matmul
 from reluce.io._read_elementwise import activation, batch_normalization, binary, negative, relu, softmax
 from reluce.io._read_select import cast, one_sample
 from reluce.io._scope import TRIALS, Made, NotModelled, Scope, Value
-from reluce.io._torch_program import operation
-from reluce.network import Array, BatchNorm, Dense, Select, readonly
+from reluce.io._torch_program import arguments, operation
+from reluce.network import Activation, Array, BatchNorm, Constant, Dense, Op, Select, readonly
 
 ELEMENTS: Mapping[torch.dtype, int] = {
     torch.float16: TensorProto.FLOAT16,
@@ -61,11 +62,7 @@ class Call:
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments by their names in the operation's schema, with its defaults."""
-        assert isinstance(self.node.target, torch._ops.OpOverload)
-        schema = self.node.target._schema.arguments
-        given = dict(zip((entry.name for entry in schema), self.node.args, strict=False)) | dict(self.node.kwargs)
-        defaults = {entry.name: entry.default_value for entry in schema if entry.has_default_value()}
-        return defaults | given
+        return arguments(self.node)
 
     @property
     def output(self) -> str:
@@ -87,6 +84,8 @@ class Call:
         kind = self.scope.values[like]
         with np.errstate(over="ignore"):
             array = readonly(np.array(value, kind.dtype))
+        if kind.elem == TensorProto.FLOAT16 and float(array) != float(np.float32(value)):
+            raise NotModelled(f"torch computes with {value} in float32")
         name = self.scope.fresh(f"{self.output}/{what}")
         self.scope.values[name] = Value(kind.elem, (), (array,), fixed=True)
         return name
@@ -106,7 +105,9 @@ def _linear(call: Call) -> tuple[Made, ...]:
 
 def _addmm(call: Call) -> tuple[Made, ...]:
     given = call.arguments
-    return _dense(call, given["mat1"], given["mat2"], given["self"], True, float(given["alpha"]), float(given["beta"]))
+    source = call.tensor(given["mat1"])
+    alpha, beta = (_as_computed(call, source, given[what]) for what in ("alpha", "beta"))
+    return _dense(call, given["mat1"], given["mat2"], given["self"], True, alpha, beta)
 
 
 def _dense(
@@ -166,25 +167,31 @@ def _plain(kind: str) -> Rule:
 
 def _leaky_relu(call: Call) -> tuple[Made, ...]:
     given = call.arguments
-    source = call.tensor(given["self"])
-    alpha = _as_computed(call, source, given["negative_slope"])
-    return activation(call.scope, call.proto("LeakyRelu", [source], alpha=alpha))
+    slope = _as_computed(call, call.tensor(given["self"]), given["negative_slope"])
+    if not 0.0 <= slope <= 1.0:
+        raise NotModelled(f"the slope is {slope}")
+    return _elementwise(call, Activation("LeakyRelu", (slope,)))
 
 
 def _elu(call: Call) -> tuple[Made, ...]:
     given = call.arguments
-    source = call.tensor(given["self"])
     if given["scale"] != 1 or given["input_scale"] != 1:
         raise NotModelled("scaled")
-    return activation(call.scope, call.proto("Elu", [source], alpha=_as_computed(call, source, given["alpha"])))
+    alpha = _as_computed(call, call.tensor(given["self"]), given["alpha"])
+    if not 0.0 < alpha < inf:
+        raise NotModelled(f"alpha is {alpha}")
+    return _elementwise(call, Activation("Elu", (alpha,)))
+
+
+def _elementwise(call: Call, op: Op) -> tuple[Made, ...]:
+    source = call.tensor(call.arguments["self"])
+    return (Made(op, (source,), call.output, call.scope.variable(source)),)
 
 
 def _as_computed(call: Call, source: str, number: Any) -> float:
-    """A number as torch's kernels use it: in float32, and in double precision for double tensors only."""
-    value = float(np.float32(number))
-    if call.scope.values[source].elem == TensorProto.DOUBLE and value != number:
-        raise NotModelled(f"{number} is no float32 number")
-    return value
+    """A number as torch's kernels use it: in double precision for double tensors, else in float32."""
+    double = call.scope.values[source].elem == TensorProto.DOUBLE
+    return float(number) if double else float(np.float32(number))
 
 
 def _clip(low: str, high: str) -> Rule:
@@ -195,6 +202,8 @@ def _clip(low: str, high: str) -> Rule:
         if any(isinstance(end, fx.Node) for end in ends):
             raise NotModelled("the bounds are tensors")
         ends = [default if end is None else end for end, default in zip(ends, (-inf, inf), strict=True)]
+        if ends == [0, inf]:
+            return relu(call.scope, call.proto("Relu", [source]))
         names = [call.constant(end, source, what) for end, what in zip(ends, ("min", "max"), strict=True)]
         return activation(call.scope, call.proto("Clip", [source, *names]))
 
@@ -231,7 +240,7 @@ def _batch_norm(call: Call) -> tuple[Made, ...]:
             names.append(call.tensor(given[what]))
     (made,) = batch_normalization(call.scope, call.proto("BatchNormalization", [source, *names]))
     assert isinstance(made.op, BatchNorm)
-    return (replace(made, op=replace(made.op, epsilon=float(given["eps"]))),)
+    return (replace(made, op=replace(made.op, epsilon=_as_computed(call, source, given["eps"]))),)
 
 
 def _cast(call: Call) -> tuple[Made, ...]:
@@ -247,20 +256,17 @@ def _cast(call: Call) -> tuple[Made, ...]:
 def _move(call: Call) -> tuple[Made, ...]:
     """Data movement: the operation runs on the indices of its inputs' elements (see the ONNX rule of the same kind)."""
     scope = call.scope
-    nodes, where = [], {}
-    for node in call.node.all_input_nodes:
-        if node not in call.names:
-            continue
-        if scope.is_fixed(call.names[node]):  # where to pick from
-            where[node] = _integers(scope, call.names[node])
-        else:
-            nodes.append(node)
+    if operation(call.node) == "aten.roll" and scope.batched and _rolls_batch(call):
+        raise NotModelled("mixes the batch axis")
+    tensors = [node for node in call.node.all_input_nodes if node in call.names]
+    nodes = [node for node in tensors if not scope.is_fixed(call.names[node])]
     sources = [call.names[node] for node in nodes]
     if not sources:
-        raise NotModelled("moves a constant")
+        return _repeated(call)
     shapes = [scope.variable(name) for name in sources]
     if len({scope.values[name].elem for name in sources}) > 1:
         raise NotModelled("inputs of different formats")
+    where = {node: _integers(scope, call.names[node]) for node in tensors if node not in nodes}  # to pick from
     starts = np.cumsum([0, *map(prod, shapes)])
     stride = int(starts[-1])
     found: dict[str, Array] = {}
@@ -279,6 +285,30 @@ def _move(call: Call) -> tuple[Made, ...]:
     return tuple(Made(op, tuple(sources), name, op.shape, elem) for name, op in ops.items())
 
 
+def _repeated(call: Call) -> tuple[Made, ...]:
+    """A constant for each sample of the batch."""
+    scope = call.scope
+    if not scope.batched or len(call.outputs) != 1:
+        raise NotModelled("moves a constant")
+    feed = {}
+    for node in call.node.all_input_nodes:
+        if node in call.names:
+            array = scope.constant(call.names[node])
+            if array is None:
+                raise NotModelled("moves a constant")
+            feed[node] = torch.from_numpy(np.array(array))
+    found = [_run(call.node, feed, size)[0] for size in TRIALS]
+    if any(not array.ndim or len(array) != size for array, size in zip(found, TRIALS, strict=True)):
+        raise NotModelled("mixes the batch axis")
+    row = readonly(found[0][0])
+    if any(not np.array_equal(array, np.broadcast_to(row, array.shape)) for array in found):
+        raise NotModelled("differs along the batch axis")
+    elem = ELEMENTS[torch.from_numpy(found[0]).dtype]
+    if elem not in FLOATS or not np.isfinite(row).all():
+        raise NotModelled("moves a constant")
+    return (Made(Constant(row), (scope.batch_source(),), call.output, row.shape, elem),)
+
+
 def _integers(scope: Scope, name: str) -> torch.Tensor:
     array = scope.constant(name)
     if array is None or array.dtype.kind not in "iu":
@@ -286,11 +316,17 @@ def _integers(scope: Scope, name: str) -> torch.Tensor:
     return torch.from_numpy(np.array(array))
 
 
+def _rolls_batch(call: Call) -> bool:
+    """Whether a roll turns the batch: by a multiple of all the trial sizes, it would not be seen to move anything."""
+    axes, rank = call.arguments["dims"], len(call.node.meta["val"].shape)
+    return not axes or any(axis % rank == 0 for axis in axes)
+
+
 def _run(node: fx.Node, feed: Mapping[fx.Node, torch.Tensor], batch: int) -> list[Array]:
     """The results of one operation on given tensors, at a given length of the batch."""
 
     def value(argument: fx.Node) -> Any:
-        return feed[argument] if argument in feed else number(argument.meta.get("val"), batch)
+        return feed[argument] if argument in feed else length(argument.meta.get("val"), batch)
 
     assert callable(node.target)
     try:
@@ -300,12 +336,11 @@ def _run(node: fx.Node, feed: Mapping[fx.Node, torch.Tensor], batch: int) -> lis
     return [x.numpy() for x in (result if isinstance(result, list | tuple) else [result])]
 
 
-def number(value: Any, batch: int) -> Any:
-    """A size that may depend on the batch, for a batch of a given length."""
-    if not isinstance(value, torch.SymInt):
-        return value
-    expression = value.node.expr
-    return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
+def length(value: Any, batch: int) -> int:
+    """The length of the batch, the only size that may be free; what is made of it could differ beyond the trials."""
+    if not isinstance(value, torch.SymInt) or not value.node.expr.is_Symbol:
+        raise NotModelled("depends on the size of the batch")
+    return batch
 
 
 MOVES = [
@@ -342,6 +377,7 @@ MOVES = [
     "tile",
     "flip",
     "roll",
+    "index",
     "index_select",
     "pixel_shuffle",
     "pixel_unshuffle",
@@ -374,6 +410,7 @@ RULES: Mapping[str, Rule] = {
     "_native_batch_norm_legit_no_training": _batch_norm,
     **dict.fromkeys(("_to_copy", "to"), _cast),
     **dict.fromkeys(MOVES, _move),
+    **dict.fromkeys(("zeros", "ones", "full"), _repeated),
 }
 
 

@@ -21,7 +21,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from reluce.io._loaded import Group
-from reluce.io._torch_program import Program
+from reluce.io._torch_program import Program, Stored
 from reluce.io._torch_read import Leaf, Read
 from reluce.io._verbatim import verbatim
 from reluce.network import Array, Network, Node
@@ -36,8 +36,15 @@ class Origin:
 
     @cached_property
     def copied(self) -> nn.Module:
-        """A copy whose submodules and parameters may go into the result."""
-        return copy.deepcopy(self.program.module)
+        """A copy whose submodules and parameters may go into the result.
+
+        They do not work in place: what they would overwrite may have other readers in the result.
+        """
+        copied = copy.deepcopy(self.program.module)
+        for inner in copied.modules():
+            if vars(inner).get("inplace"):
+                vars(inner)["inplace"] = False
+        return copied
 
     @cached_property
     def home(self) -> Mapping[str, int]:
@@ -48,6 +55,17 @@ class Origin:
         """The tensors that the operations of a group write."""
         nodes = (self.program.calls[index] for index in group.nodes)
         return {self.read.names[node] for node in nodes if node in self.read.names}
+
+    def stored(self, group: Group) -> list[Stored]:
+        """The stored tensors that the operations of a group read, or compute what they read from."""
+        found: list[Stored] = []
+        reads = [source for index in group.nodes for source in self.program.calls[index].all_input_nodes]
+        for source in reads:  # grows on the way
+            if source in self.program.stored:
+                found.append(self.program.stored[source])
+            elif source in self.read.constants:
+                reads += source.all_input_nodes
+        return found
 
 
 class ModuleBuilder:
@@ -70,12 +88,12 @@ class ModuleBuilder:
         """Call a new submodule; the name is ``path``, or near to it."""
         return self.graph.call_module(self._added(path, module), (source,))
 
-    def tensor(self, path: str, array: Array, trained: bool = False) -> Any:
-        """A new parameter (``trained``) or buffer."""
+    def tensor(self, path: str, array: Array, trained: bool | None = None) -> Any:
+        """A new parameter, ``trained`` or frozen; a buffer where nothing is said."""
         value = torch.from_numpy(np.array(array))
         path, owner, name = self._place(path)
-        if trained:
-            owner.register_parameter(name, nn.Parameter(value))
+        if trained is not None:
+            owner.register_parameter(name, nn.Parameter(value, trained))
         else:
             owner.register_buffer(name, value)
         return self.graph.get_attr(path)
@@ -91,12 +109,16 @@ class ModuleBuilder:
     # What it was
 
     def leaf(self, node: Node) -> tuple[str, nn.Module | None]:
-        """The name for a submodule that computes a node, and the one of ``torch.nn`` that did so in the original."""
+        """The name for a submodule that computes a node, and the one of ``torch.nn`` that did so in the original.
+
+        A submodule that computes more than the node does not count.
+        """
         place = None if self.origin is None else self.origin.home.get(node.name)
         if self.origin is None or place is None or place not in self.origin.read.leaves:
             return identifier(node.name), None
         path = self.origin.read.leaves[place].path
-        return path, self.origin.copied.get_submodule(path)
+        alone = len(self.origin.read.groups[place].made) == 1
+        return path, self.origin.copied.get_submodule(path) if alone else None
 
     def source(self, node: Node) -> Any:
         """The graph node that a node of one input reads, behind the dropout that stood in front of its submodule."""
@@ -108,15 +130,13 @@ class ModuleBuilder:
         return self.value(node.inputs[0])
 
     def trained(self, node: Node) -> bool:
-        """Whether a node's weights are for training: they are unless they were not."""
+        """Whether a node's weights are for training: they are if they were, or if nothing is known of that."""
         place = None if self.origin is None else self.origin.home.get(node.name)
         if self.origin is None or place is None:
             return True
-        program, group = self.origin.program, self.origin.read.groups[place]
-        sources = {source for index in group.nodes for source in program.calls[index].all_input_nodes}
-        stored = [entry for source, entry in program.stored.items() if source in sources]
+        stored = self.origin.stored(self.origin.read.groups[place])
         tensors = [self.origin.copied.get_parameter(entry.path) for entry in stored if entry.kind == "parameter"]
-        return any(tensor.requires_grad for tensor in tensors) if stored else True
+        return any(tensor.requires_grad for tensor in tensors)
 
     # Building
 
@@ -191,8 +211,7 @@ class ModuleBuilder:
             return
         for index in read.groups[place].nodes:
             node = self.origin.program.calls[index]
-            copied = self.graph.node_copy(node, self._argument)
-            self._copied[node] = copied
+            copied = self._copied[node] = self._as_before(node)
             if node in read.names:
                 self.values[read.names[node]] = copied
 
@@ -205,21 +224,26 @@ class ModuleBuilder:
         if node in read.passed:
             result = self._copied[node] = self._passed(node, read.passed[node])
             return result
-        if node in read.names and read.names[node] in self.network.tensors:
+        stored = node in program.stored or node in read.constants
+        if not stored and node in read.names and read.names[node] in self.network.tensors:
             return self.value(read.names[node])
         if isinstance(node.meta.get("val"), torch.SymInt) and node.meta["val"].node.expr in program.batch:
             result = self.graph.call_function(torch.ops.aten.sym_size.int, (self.values[self.network.inputs[0]], 0))
         elif node in program.stored:
             result = self._stored(node)
-        elif node in read.constants:
-            result = self.tensor(identifier(read.names[node]), read.constants[node])
         elif node.op == "get_attr":
             module = getattr(program.graph.owning_module, str(node.target))
             result = self.graph.get_attr(self._added(str(node.target), module))
         else:
-            result = self.graph.node_copy(node, self._argument)
+            result = self._as_before(node)
         self._copied[node] = result
         return result
+
+    def _as_before(self, node: fx.Node) -> Any:
+        """An operation of the original; the submodule that it stood in is none of this module's."""
+        copied = self.graph.node_copy(node, self._argument)
+        copied.meta = {}
+        return copied
 
     def _passed(self, node: fx.Node, leaf: Leaf | None) -> Any:
         """What changes nothing in eval mode; dropout goes on to do something in training."""
@@ -250,14 +274,9 @@ class ModuleBuilder:
         if self.origin is None:
             outputs = tuple(self.values[name] for name in self.network.outputs)
             return outputs[0] if len(outputs) == 1 else outputs
-        read = self.origin.read
-        leaves = [
-            (self.values[read.names[value]] if value in read.names else self._argument(value))
-            if isinstance(value, fx.Node)
-            else value
-            for value in self.origin.program.outputs
-        ]
-        return pytree.tree_unflatten(leaves, self.origin.program.structure)
+        program = self.origin.program
+        leaves = [self._argument(value) if isinstance(value, fx.Node) else value for value in program.outputs]
+        return pytree.tree_unflatten(leaves, program.structure)
 
     def _added(self, path: str, module: nn.Module) -> str:
         path, owner, name = self._place(path)
