@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from contextlib import nullcontext
 from dataclasses import FrozenInstanceError
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto
-from tiny_models import DIGITS, known, run, saved, two_inputs
+from onnx import ModelProto, helper
+from tiny_models import DIGITS, build, known, run, saved, two_inputs
 
 import reluce
 from reluce import Box, DomainError, ModelError, Result, Settings, UsageError, Verdict, compress, inspect
@@ -283,3 +284,41 @@ def test_a_specification_that_does_not_fit_or_cannot_be_read(tmp_path: Path, cap
 def test_two_results_that_differ_are_told_apart() -> None:
     assert inspect(known(), "-100,100").verdicts != inspect(known(), "0,1").verdicts
     assert isinstance(reluce.compress(known(), "0,1"), Result)
+
+
+# Domains that do not lie as the network's inputs do
+
+
+@pytest.mark.parametrize(("shape", "fits"), [((3, 4), True), ((12,), True), ((1, 12, 1), True), ((4, 3), False)])
+def test_a_box_with_its_axes_in_another_order_is_refused(shape: tuple[int, ...], fits: bool) -> None:
+    node = helper.make_node("Flatten", ["x"], ["y"])
+    model = build([node], {"x": ["N", 3, 4]}, {"y": ["N", 12]}, {})
+    hi = np.arange(12.0).reshape(shape)
+    for domain in ({"lo": 0 * hi, "hi": hi}, Box.from_data(hi[None])):
+        with nullcontext() if fits else pytest.raises(DomainError, match="shape"):
+            inspect(model, domain)
+
+
+def test_the_box_around_single_numbers() -> None:
+    box = Box.from_data(np.array([0.5, -1.0]), margin="0.25")
+    assert [(float(box.lower[name]), float(box.upper[name])) for name in box.lower] == [(-1.25, 0.75)]
+
+
+def test_outputs_that_cannot_be_written_to(tmp_path: Path) -> None:
+    source = saved(known(), tmp_path / "in.onnx")
+    for output in (io.StringIO(), 5.5):
+        with pytest.raises(UsageError, match="a file opened for writing bytes"):
+            compress(known(), "0,1", output=output)  # type: ignore[arg-type]
+    with source.open("rb") as file, pytest.raises(reluce.OutputError, match="cannot be written to the open file"):
+        compress(known(), "0,1", output=file)
+    with source.open("rb") as file, pytest.raises(UsageError, match="would replace the original"):
+        compress(file, "0,1", output=source)
+    with pytest.raises(ModelError, match="cannot be read"):
+        compress(file, "0,1")
+
+
+def test_a_box_needs_both_ends_of_the_same_inputs() -> None:
+    zero = np.full(2, Fraction(0), dtype=object)
+    for upper in ({}, {"x": zero[:1]}):
+        with pytest.raises(DomainError, match="must have the same shape"):
+            Box({"x": zero}, upper)

@@ -257,12 +257,88 @@ def test_elements_are_counted_row_by_row(shape: str, tmp_path: Path) -> None:
     assert pairs(box) == [(F(2 * i + 1, 2),) * 2 for i in range(6)]
 
 
-def test_inputs_are_matched_by_name_and_then_by_position(tmp_path: Path) -> None:
-    network = flat_network({"a": ["N", 1], "b": ["N", 1], "c": ["N", 1]})
-    declarations = tensors("(declare-input p Real [])", "(declare-input a Real [1])", "(declare-input q int64 [1,1])")
-    text = version_2(declarations) + asserted("(== p 1.0)", "(== a[0] 2.0)", "(== q[0,0] 3)")
-    box = load_vnnlib(network, written(tmp_path, text))
-    assert {name: box.lower[name].tolist() for name in box.lower} == {"a": [2], "b": [1], "c": [3]}
+THREE = flat_network({"a": ["N", 1], "b": ["N", 1], "c": ["N", 1]})
+
+
+def three(*names: str) -> str:
+    """Inputs p, q, r and an output with these ONNX names, or without."""
+    kinds = ("-input p Real []", "-input q Real [1]", "-input r int64 [1,1]", "-output y Real [1]")
+    quoted = [f' "{name}"' for name in names] or [""] * 4
+    declared = " ".join(f"(declare{kind}{name})" for kind, name in zip(kinds, quoted, strict=True))
+    return version_2(f"(declare-network N {declared})\n", asserted("(== p 1.0)", "(== q[0] 2.0)", "(== r[0,0] 3)"))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (three(), {"a": [1], "b": [2], "c": [3]}),
+        (re.sub(r"\b([pqr])\b", lambda m: chr(ord(m[1]) - 15), three()), {"a": [1], "b": [2], "c": [3]}),
+    ],
+    ids=["other names", "the same names"],
+)
+def test_inputs_are_matched_in_order(text: str, wanted: dict[str, list[int]], tmp_path: Path) -> None:
+    box = load_vnnlib(THREE, written(tmp_path, text))
+    assert {name: box.lower[name].tolist() for name in box.lower} == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (re.sub(r"\bq\b", "a", three()), "input a stands where the network has 'b'; declare the inputs in"),
+        (three("b", "a", "c", "out"), "line 2: syntax error"),  # the parser knows ONNX names of hidden tensors only
+    ],
+)
+def test_inputs_that_could_be_matched_in_two_ways_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DomainError, match=re.escape(message)):
+        load_vnnlib(THREE, written(tmp_path, text))
+
+
+def test_axes_in_another_order_are_refused(tmp_path: Path) -> None:
+    text = version_2(tensors("(declare-input image Real [3,2])")) + asserted("(<= image[0,1] 1.0)")
+    with pytest.raises(DomainError, match=re.escape("has shape [3, 2], the network's input 'x' has [1, 2, 3]")):
+        load_vnnlib(IMAGE, written(tmp_path, text))
+
+
+def test_one_network_on_several_inputs_is_refused(tmp_path: Path) -> None:
+    other = tensors("(equal-to N)", "(declare-input U Real [1])", network="M")
+    text = version_2(
+        tensors("(declare-input X Real [1])"), other, asserted("(<= X[0] 1)", "(>= X[0] 0)", "(== U[0] 9)")
+    )
+    with pytest.raises(DomainError, match="'N', 'M' are one network on several inputs"):
+        load_vnnlib(CHAINS[1], written(tmp_path, text))
+
+
+# Operators without a blank behind them, and numbers that the parser would split
+
+
+def test_an_operator_needs_no_blank_behind_it(tmp_path: Path) -> None:
+    # 1.0 stands for the second number of the text in what the parser reads; it must not be taken for it.
+    formulas = ("(<=-1.0 X_0)", "(<= X_0 0.25)", "(>=1.0 X_1)", "(>=X_1 0.5)", "(<= (*2.0 X_0) 0.25)")
+    assert pairs(both(tmp_path, *formulas)) == [(F(-1), F(1, 8)), (F(1, 2), F(1))]
+
+
+@pytest.mark.parametrize("word", ["0x10", "1/3", "--5", "1.0-0.5", "1_0", "1.0e", "+-5", "1e5.0"])
+def test_a_word_that_holds_a_number_and_is_none_is_refused(word: str, tmp_path: Path) -> None:
+    with pytest.raises(DomainError, match=re.escape(f"{word!r} is neither a number nor a name")):
+        load_vnnlib(ONE, written(tmp_path, VERSION_1 + asserted(*UNIT, f"(<= X_0 {word})")))
+
+
+def test_a_comment_ends_at_a_carriage_return(tmp_path: Path) -> None:
+    path = tmp_path / "p.vnnlib"
+    path.write_bytes((VERSION_1 + asserted(*UNIT, "(or (<= X_0 0.5) ; one\r (<= X_0 0.9))")).encode())
+    assert pairs(load_vnnlib(ONE, path))[0] == (F(0), F(9, 10))
+
+
+@pytest.mark.parametrize("where", [VERSION_1 + "(declare-const X_01 Real)", VERSION_1])
+def test_leading_zeros_make_another_variable(where: str, tmp_path: Path) -> None:
+    with pytest.raises(DomainError, match="X_01"):
+        load_vnnlib(ONE, written(tmp_path, where + asserted(*UNIT, "(<= X_01 0.5)")))
+
+
+def test_a_number_of_many_digits_has_a_digest(tmp_path: Path) -> None:
+    tiny = load_vnnlib(ONE, written(tmp_path, VERSION_1 + asserted(*UNIT, "(>= X_0 1e-9999)")))
+    assert pairs(tiny)[0] == (F(1, 10**9999), F(1))
+    assert tiny.digest != load_vnnlib(ONE, written(tmp_path, VERSION_1 + asserted(*UNIT))).digest
 
 
 def test_hidden_tensors_bound_nothing(tmp_path: Path) -> None:

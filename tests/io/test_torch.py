@@ -9,8 +9,8 @@ from contextlib import redirect_stdout
 import numpy as np
 import pytest
 import torch
-from onnx import ModelProto
-from tiny_models import DIGITS, all_unstable, known, opaque_between, random_chain, residual, run, two_inputs
+from onnx import ModelProto, helper
+from tiny_models import DIGITS, all_unstable, build, known, opaque_between, random_chain, residual, run, two_inputs
 from torch import nn
 from torch_models import known as known_layers
 
@@ -84,3 +84,16 @@ def test_the_digits() -> None:
 def test_what_is_not_modelled_cannot_become_a_module() -> None:
     with pytest.raises(ModelError, match="Erf"):
         reluce.to_torch(opaque_between())
+
+
+@pytest.mark.parametrize("flags", [{}, {"transB": 1}])
+def test_weights_that_nodes_share_stay_shared(flags: dict[str, int]) -> None:
+    nodes = [
+        helper.make_node("Gemm", ["x", "W", "b"], ["z1"], **flags),
+        helper.make_node("Relu", ["z1"], ["h1"]),
+        helper.make_node("Gemm", ["h1", "W", "b"], ["y"], **flags),
+    ]
+    constants = {"W": np.array([[1, -2], [3, 4]], np.float32), "b": np.array([1, -1], np.float32)}
+    module = reluce.to_torch(build(nodes, {"x": ["N", 2]}, {"y": ["N", 2]}, constants))
+    assert sum(parameter.numel() for parameter in module.parameters()) == 6
+    assert reluce.inspect(module, "0,1", example_inputs=torch.zeros(1, 2)).report.model.parameters == 6

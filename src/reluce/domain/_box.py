@@ -22,6 +22,9 @@ from reluce.network import Array
 
 Ends = tuple[Array, Array]
 
+LONG = 10_000
+"""Bits of a number from which on it is written in hexadecimal."""
+
 ONLY_INPUT = ""
 """Stands for the name of the only input, where a box is made before the network is known."""
 
@@ -55,6 +58,8 @@ class Box:
 
     def __post_init__(self) -> None:
         for name, low in self.lower.items():
+            if name not in self.upper or self.upper[name].shape != low.shape:
+                raise DomainError(f"domain of input {name!r}: lower and upper ends must have the same shape")
             for index in np.argwhere(low > self.upper[name])[:1]:
                 place = tuple(int(i) for i in index)
                 raise DomainError(
@@ -145,7 +150,7 @@ class Box:
             for ends in (self.lower[name], self.upper[name]):
                 state.update(repr((name, ends.shape)).encode())
                 known: dict[int, str] = {}
-                state.update(";".join(known.setdefault(id(value), str(value)) for value in ends.ravel()).encode())
+                state.update(";".join(known.setdefault(id(value), _digits(value)) for value in ends.ravel()).encode())
         return state.hexdigest()
 
     def to_bytes(self) -> bytes:
@@ -177,6 +182,14 @@ def _directed(value: Fraction, direction: int) -> float:
     if direction < 0 and Fraction(nearest) > value:
         return nextafter(nearest, float("-inf"))
     return nearest
+
+
+def _digits(value: Fraction) -> str:
+    """A number as text, however long: Python refuses to write thousands of decimal digits."""
+    value = Fraction(value)
+    if max(abs(value.numerator), value.denominator).bit_length() < LONG:
+        return str(value)
+    return f"{value.numerator:#x}/{value.denominator:#x}"
 
 
 def spell(place: tuple[int, ...]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import accumulate
 from math import prod
+from operator import mul
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +57,13 @@ def _fitting(network: Network, box: Box) -> Box:
         if name not in lower:
             raise DomainError(f"no domain for input {name!r}; the box has {_names(lower)}")
         shape = _input_shape(network, name)
-        if lower[name].size != prod(shape):
-            raise DomainError(f"domain of input {name!r} has shape {lower[name].shape}, expected {shape}")
+        for ends in (lower[name], upper[name]):
+            if ends.size != prod(shape) or not same_order(ends.shape, shape):
+                raise DomainError(f"domain of input {name!r} has shape {ends.shape}, expected {shape}")
         lower[name], upper[name] = lower[name].reshape(shape), upper[name].reshape(shape)
-    return replace(box, lower=lower, upper=upper)
+    return replace(
+        box, lower={name: lower[name] for name in network.inputs}, upper={name: upper[name] for name in network.inputs}
+    )
 
 
 def box_from_ranges(network: Network, ranges: Sequence[str]) -> Box:
@@ -169,7 +174,8 @@ def box_around(data: Mapping[str, Array], margin: str, label: str) -> Box:
         for what, extreme, move, direction in (("least", np.min, -width, -1), ("largest", np.max, width, 1)):
             exact = _exact(np.asarray(extreme(values, axis=0)), shape, f"{label}: {what} value{owner}")
             # Rounded outward, so that the box that is used is the box that a file can hold.
-            ends.append(_exact(rounded(exact + move, direction), shape, f"{label}: {what} value{owner}"))
+            moved = np.asarray(exact + move, dtype=object)  # of a single number numpy makes no array
+            ends.append(_exact(rounded(moved, direction), shape, f"{label}: {what} value{owner}"))
         lower[name], upper[name] = ends
     return Box(lower, upper, f"data {label} with margin {margin}", assumption=True)
 
@@ -214,7 +220,8 @@ def fit_data(network: Network, arrays: Mapping[str, Array], label: str = "data")
         if values.dtype.kind not in "fiub":
             raise DomainError(f"{label}: array for input {name!r} holds {values.dtype}, not numbers")
         size = int(np.prod(shape, dtype=np.int64))
-        if values.ndim == 0 or len(values) == 0 or values[0].size != size:
+        rows = values.ndim > 0 and len(values) > 0 and values[0].size == size
+        if not rows or not same_order(values.shape[1:], shape):
             raise DomainError(
                 f"{label}: array for input {name!r} has shape {values.shape}; "
                 f"expected one row per sample with {size} values each (shape {shape})"
@@ -256,6 +263,8 @@ def _exact(values: Array, shape: tuple[int, ...], label: str) -> Array:
     if values.size != size:
         fault = f"coordinate {values.size} is missing" if values.size < size else f"coordinate {size} is one too many"
         raise DomainError(f"{label}: has {values.size} values, expected {size}: {fault}")
+    if not same_order(values.shape, shape):
+        raise DomainError(f"{label}: has shape {spell(values.shape)}, expected {spell(shape)}")
     values = values.reshape(shape)
     for index in np.argwhere(~np.isfinite(values))[:1] if values.dtype.kind == "f" else ():
         place = tuple(int(i) for i in index)
@@ -265,6 +274,12 @@ def _exact(values: Array, shape: tuple[int, ...], label: str) -> Array:
     result = np.empty(size, dtype=object)
     result[:] = flat
     return result.reshape(shape)
+
+
+def same_order(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether one of two shapes of one size only splits axes of the other: [6] and [1, 2, 3], not [3, 2] and [2, 3]."""
+    first, second = (set(accumulate((n for n in shape if n != 1), mul)) for shape in (given, wanted))
+    return first <= second or second <= first
 
 
 def _interval(text: str, whole: str) -> tuple[Fraction, Fraction]:

@@ -19,7 +19,7 @@ import vnnlib
 
 from reluce.domain._box import Box, spell
 from reluce.domain._linear_constraints import Conjunction, End, NoPoint, enclose
-from reluce.domain._read import _input_shape, _names
+from reluce.domain._read import _input_shape, _names, same_order
 from reluce.domain._vnnlib_formula import (
     FREE_BRANCH,
     OUTPUTS,
@@ -42,7 +42,7 @@ def load_vnnlib(network: Network, path: str | Path) -> Box:
 
     Ends are exact as decimals. Every input for which some output satisfies all assertions lies in the box; constraints
     that no box can express enlarge it, and the notes say so. In version 1, ``X_0, X_1, ..`` are the elements of all
-    inputs in order; in version 2, inputs are matched by ONNX name, by name, and the rest by position.
+    inputs in order; in version 2, inputs are matched by their ONNX names, or where they have none, in order.
 
     Parameters
     ----------
@@ -63,6 +63,7 @@ def load_vnnlib(network: Network, path: str | Path) -> Box:
     size = sum(map(prod, shapes.values()))
     specification = parse(_text(path), label, size)
     chosen, tensors = _choose(specification, shapes, label)
+    _demand_one_use(specification, chosen, label)
     reader = FormulaReader(specification.numbers, chosen.name, tensors)
     formula = reader.read(specification)
     try:
@@ -107,6 +108,17 @@ def _choose(specification: Specification, shapes: Shapes, label: str) -> tuple[v
     raise DomainError(f"{label}: {several}{faults[0]}") from faults[0]
 
 
+def _demand_one_use(specification: Specification, chosen: vnnlib.Network, label: str) -> None:
+    """Refuse a specification in which the network stands twice: the box of one use need not hold the other's inputs."""
+    model = chosen.equal_to or chosen.name
+    others = [item.name for item in specification.query.networks if model in (item.name, item.equal_to)]
+    if len(others) > 1:
+        raise DomainError(
+            f"{label}: {_names(others)} are one network on several inputs (equal-to), whose boxes are not joined; "
+            "give a box that holds the inputs of all of them"
+        )
+
+
 def _place(candidate: vnnlib.Network, shapes: Shapes) -> dict[str, Tensor]:
     """Where the declared inputs lie among the elements of all inputs."""
     ranges, start = {}, 0
@@ -115,7 +127,7 @@ def _place(candidate: vnnlib.Network, shapes: Shapes) -> dict[str, Tensor]:
     tensors = {}
     for item, name in _matched(candidate, shapes):
         tensors[item.name] = Tensor(ranges[name], tuple(item.shape))
-        if prod(item.shape) != prod(shapes[name]):
+        if prod(item.shape) != prod(shapes[name]) or not same_order(tuple(item.shape), shapes[name]):
             raise DomainError(
                 f"the specification's input {item.name} has shape {spell(tuple(item.shape))}, "
                 f"the network's input {name!r} has {spell(shapes[name])}"
@@ -124,22 +136,29 @@ def _place(candidate: vnnlib.Network, shapes: Shapes) -> dict[str, Tensor]:
 
 
 def _matched(candidate: vnnlib.Network, shapes: Shapes) -> Iterator[tuple[vnnlib.InputDefinition, str]]:
-    """Each declared input with the network's input of its ONNX name or its name, or else the next one that is left."""
+    """Each declared input with the network's input of its ONNX name, or else in order, as the standard says."""
     declared = candidate.inputs
     if len(declared) != len(shapes):
         raise DomainError(
             f"the specification has the inputs {_names(item.name for item in declared)}, "
             f"the network has {_names(shapes)}"
         )
-    names = [item.onnx_name.strip('"') if item.onnx_name else item.name for item in declared]
+    if not any(item.onnx_name for item in declared):
+        for item, name in zip(declared, shapes, strict=True):
+            if item.name != name and item.name in shapes:  # by order it would be another input than by name
+                raise DomainError(
+                    f"the specification's input {item.name} stands where the network has {name!r}; "
+                    f"declare the inputs in the order {_names(shapes)}, or under other names"
+                )
+            yield item, name
+        return
+    names = [(item.onnx_name or "").strip('"') for item in declared]  # all have one: the parser sees to it
     for item, name in zip(declared, names, strict=True):
-        if name not in shapes and item.onnx_name:
+        if name not in shapes:
             raise DomainError(f"the specification's input {item.name} is {name!r}, the network has {_names(shapes)}")
-        if name in shapes and names.count(name) > 1:
+        if names.count(name) > 1:
             raise DomainError(f"the specification has two inputs for {name!r}")
-    left = iter([name for name in shapes if name not in names])
-    for item, name in zip(declared, names, strict=True):
-        yield item, name if name in shapes else next(left)
+        yield item, name
 
 
 def _spelled(element: int, version: int, tensors: Mapping[str, Tensor]) -> str:

@@ -22,13 +22,15 @@ from reluce.errors import DomainError
 DEEPEST = 200
 """Parentheses nested deeper are refused: Python recurses no further, and the C++ parser until the process dies."""
 
-COMMENT = re.compile(r'("[^"\n]*")|;[^\n]*')
+COMMENT = re.compile(r'("[^"\n]*")|;[^\r\n]*')  # SMT-LIB ends a comment at either character
 DECLARATION = re.compile(r"\(\s*declare-(?:const|fun)\s+([^\s()]+)\s+(?:\(\s*\)\s*)?Real\s*\)")
 COMMAND = re.compile(r"\(\s*(?:set-logic|set-info|set-option|check-sat|get-model|exit)\b[^()]*\)")
 OPENING = re.compile(r"\((\s+)")
-WORD = re.compile(r'"[^"\n]*"|\[[^\]]*\]|[^\s()\[\]"]+')
+WORD = re.compile(r'"[^"\n]*"|\[[^\]]*\]|<[0-9]+\.[0-9]+>|[<>=!*]+|[^\s()\[\]"<>=!*]+')
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+DIGIT = re.compile(r"[0-9]")
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-OLD_VARIABLE = re.compile(r"([XY])_([0-9]{1,9})")
+OLD_VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,8})")  # X_01 would be another variable than X_1
 NEW_VARIABLE = re.compile(r"\b([XY])\[([0-9]+)\]")
 ELEMENT_TYPE = re.compile(r"Real|float16|float32|bfloat16|float8e\w+|float4e2m1|u?int(?:8|16|32|64)")
 SYNTAX_ERROR = re.compile(r"Parse error: syntax error at line (\d+), column \d+: '(.*)'", re.DOTALL)
@@ -65,6 +67,9 @@ class Words(dict[str, str]):
             place = f"{len(self.numbers)}.0"
             self.numbers[place] = _decimal(word, self.label)
             return place
+        if word[0] not in '"[<' and DIGIT.search(word) and not NAME.fullmatch(word):
+            # The parser might find a number in it, and take it for the place of another one.
+            raise DomainError(f"{self.label}: cannot be read as VNN-LIB: {word!r} is neither a number nor a name")
         if self.version == 1:
             variable = OLD_VARIABLE.fullmatch(word)
             return f"{variable[1]}[{int(variable[2])}]" if variable else {"=": "=="}.get(word, word)

@@ -125,7 +125,7 @@ def _initialisers(graph: GraphProto, readers: Mapping[str, int]) -> dict[str, Va
             raise ModelError(f"two initialisers are called {tensor.name!r}")
         found[tensor.name] = tensor_value(tensor)
         if tensor.name in readers:
-            check_finite(tensor.name, found[tensor.name])
+            check_finite(f"initialiser {tensor.name!r}", found[tensor.name])
     for sparse in graph.sparse_initializer:
         if sparse.values.name in found:
             raise ModelError(f"two initialisers are called {sparse.values.name!r}")
@@ -141,7 +141,7 @@ def check_finite(name: str, value: Value) -> None:
     bad = np.isnan(array) if array.size == 1 else ~np.isfinite(array)
     if bad.any():
         first = tuple(int(k) for k in np.argwhere(bad)[0])
-        raise ModelError(f"initialiser {name!r} holds {array[first]} at index {list(first)}; weights must be finite")
+        raise ModelError(f"{name} holds {array[first]} at index {list(first)}; weights must be finite")
 
 
 def _input_axes(inputs: Iterable[ValueInfoProto], given: Shapes) -> dict[str, Dims | None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx import ModelProto
 
-from reluce.errors import UsageError
+from reluce.errors import ModelError, UsageError
 from reluce.io._files import decompress, read_bytes
 from reluce.io._load import loads
 from reluce.io._loaded import Loaded
@@ -83,9 +83,12 @@ def _estimator(model: Any) -> bool:
 
 
 def _read_all(file: Any, name: str) -> bytes:
-    data = file.read()
+    try:
+        data = file.read()
+    except (OSError, ValueError) as error:  # closed, or opened for writing
+        raise ModelError(f"{name}: cannot be read ({error})") from error
     if not isinstance(data, bytes):
-        raise UsageError("the file object gives text; open it in binary mode")
+        raise UsageError(f"the file object gives {type(data).__name__}, not bytes; open it in binary mode")
     return decompress(data, name) if data.startswith(GZIP) else data
 
 

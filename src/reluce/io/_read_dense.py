@@ -31,7 +31,7 @@ def gemm(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
             raise NotModelled("mixes the batch axis")
         made.append(transposed(scope, source, shape, scope.fresh(f"{output}/transposed")))
         source, shape = made[-1].output, made[-1].shape
-    weight = oriented(weight, not flags.get("transB", 0))
+    weight = oriented(scope, weight, not flags.get("transB", 0))
     _check_width(node, node.input[1], weight.shape[1], source, shape[-1])
     alpha, beta = float(flags.get("alpha", 1.0)), float(flags.get("beta", 1.0))
     if not np.isfinite([alpha, beta]).all():
@@ -58,7 +58,7 @@ def _biased(scope: Scope, node: NodeProto, main: Made, beta: float) -> tuple[Mad
     if array.ndim > 2 or (array.ndim and array.shape[-1] not in (1, width)):
         raise mismatch(node, name, f"the bias has shape {list(array.shape)}, the output has width {width}")
     if array.ndim < 2 or len(array) == 1:
-        row = readonly(np.broadcast_to(array.reshape(-1), (width,)))
+        row = array if array.shape == (width,) else readonly(np.broadcast_to(array.reshape(-1), (width,)))
         return (Made(Dense(dense.weight, row, dense.alpha, beta), main.inputs, main.output, main.shape),)
     if scope.batched or beta != 1.0:
         raise NotModelled("the bias differs from row to row")
@@ -93,7 +93,7 @@ def _from_right(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
     matrix: Array = weight.reshape(-1, 1) if weight.ndim == 1 else weight.reshape(weight.shape[-2:])
     _check_width(node, node.input[1], matrix.shape[0], source, shape[-1])
     result = (*shape[:-1], matrix.shape[1])
-    dense = Dense(oriented(matrix, True))
+    dense = Dense(oriented(scope, weight if weight.ndim == 2 else matrix, True))
     if weight.ndim > 1:
         return (Made(dense, (source,), output, result),)
     column = Made(dense, (source,), scope.fresh(f"{output}/column"), result)
@@ -109,7 +109,7 @@ def _from_left(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
     if weight.ndim != 2 or (scope.batched and len(shape) < 2) or not shape:
         raise NotModelled("mixes the batch axis" if scope.batched else "the constant is no matrix")
     _check_width(node, node.input[0], weight.shape[1], source, shape[max(0, len(shape) - 2)])
-    dense = Dense(oriented(weight, False))
+    dense = Dense(oriented(scope, weight, False))
     if len(shape) == 1:
         return (Made(dense, (source,), output, (len(weight),)),)
     before = transposed(scope, source, shape, scope.fresh(f"{output}/before"))
@@ -123,10 +123,16 @@ def transposed(scope: Scope, source: str, shape: tuple[int, ...], output: str) -
     return Made(Select(readonly(indices.ravel()), indices.shape), (source,), output, indices.shape)
 
 
-def oriented(weight: Array, transpose: bool) -> Array:
-    """The weight as (out, in), read-only and contiguous, not copied where it already is that way."""
+def oriented(scope: Scope, weight: Array, transpose: bool) -> Array:
+    """The weight as (out, in), read-only and contiguous; the same array for all nodes that read the same weight."""
+    if not transpose and weight.flags.c_contiguous:
+        return weight
+    known = scope.turned.get(id(weight))
+    if known is not None and known[0] is weight:
+        return known[1]
     result = np.ascontiguousarray(weight.T if transpose else weight)
     result.setflags(write=False)
+    scope.turned[id(weight)] = weight, result
     return result
 
 

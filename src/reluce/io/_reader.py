@@ -224,7 +224,7 @@ class Reader:
         place = next(k for k, old in enumerate(self.nodes) if old.name == self.groups[group].made[0])
         old = self.nodes[place]
         assert isinstance(old.op, Dense)
-        bias = readonly(array.reshape(-1).repeat(shape[-1] // array.size if array.size == 1 else 1))
+        bias = array if array.shape == shape[-1:] else readonly(np.broadcast_to(array.reshape(-1), shape[-1:]))
         self.nodes[place] = Node(old.name, Dense(old.op.weight, bias), old.inputs, (node.output[0],))
         self.groups[group] = Group((*self.groups[group].nodes, index), self.groups[group].made)
         del self.tensors[product]

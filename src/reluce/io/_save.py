@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any, BinaryIO
 
@@ -12,7 +13,7 @@ from reluce.io._loaded import Loaded, OnnxLoaded
 Output = str | os.PathLike[str] | BinaryIO
 
 
-def demand_output(model: Any, loaded: Loaded, output: Output | None) -> None:
+def demand_output(model: Any, loaded: Loaded, output: Any) -> None:
     """Find out before the work that a result cannot go where it should.
 
     Raises
@@ -24,12 +25,18 @@ def demand_output(model: Any, loaded: Loaded, output: Output | None) -> None:
     """
     if output is not None and not isinstance(loaded, OnnxLoaded):
         raise UsageError("only ONNX is written to a file; save the .model of the result as such models are saved")
-    if not isinstance(output, str | os.PathLike):
+    if output is None:
         return
-    if os.fspath(output).endswith(".nnet"):
-        raise UsageError(f"{os.fspath(output)}: the result is an ONNX model; give it a name that ends in .onnx")
-    if isinstance(model, str | os.PathLike) and os.path.realpath(model) == os.path.realpath(output):
-        raise UsageError(f"{os.fspath(output)}: the result would replace the original; give it another name")
+    if not isinstance(output, str | os.PathLike):
+        if isinstance(output, io.TextIOBase) or not callable(getattr(output, "write", None)):
+            raise UsageError(f"output of type {type(output).__name__}: give a path, or a file opened for writing bytes")
+        return
+    where = os.fspath(output)
+    if where.lower().endswith(".nnet"):
+        raise UsageError(f"{where}: the result is an ONNX model; give it a name that ends in .onnx")
+    source = model if isinstance(model, str | os.PathLike) else getattr(model, "name", None)
+    if isinstance(source, str | os.PathLike) and os.path.realpath(source) == os.path.realpath(output):
+        raise UsageError(f"{where}: the result would replace the original; give it another name")
     demand_writable(output)
 
 
@@ -44,7 +51,10 @@ def save(loaded: Loaded, output: Output | None) -> None:
     if output is None or not isinstance(loaded, OnnxLoaded):
         return
     if not isinstance(output, str | os.PathLike):
-        output.write(loaded.data)
+        try:
+            output.write(loaded.data)
+        except (OSError, ValueError) as error:  # full, closed, or opened for reading
+            raise OutputError(f"the result cannot be written to the open file ({error})") from error
         return
     temporary = write_temporary(output, loaded.data)
     try:

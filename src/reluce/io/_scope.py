@@ -74,6 +74,7 @@ class Scope:
         self.batched = batched
         self.values: dict[str, Value] = {}
         self.inputs: list[str] = []
+        self.turned: dict[int, tuple[Array, Array]] = {}  # weights and their transposes, by the weights' ids
         self.wanted: frozenset[str] = frozenset()  # tensors that something reads, graph outputs included
         self._taken = set(taken)
 

@@ -13,8 +13,9 @@ from torch import nn
 from reluce.io._kinds import hand_over, measure, rebuild, runtime
 from reluce.io._loaded import Loaded, Run, Runtime, Sizes
 from reluce.io._measure import dense_macs
-from reluce.io._torch_program import Program, operation, trace
+from reluce.io._torch_program import Program, operation
 from reluce.io._torch_read import Read, read_program
+from reluce.io._torch_trace import trace
 from reluce.io._torch_write import Origin, to_module
 from reluce.io._verbatim import untouched
 from reluce.network import Array, Network
@@ -91,7 +92,8 @@ def _renamed(network: Network, names: Mapping[str, str]) -> Network:
 @measure.register
 def _measure(loaded: TorchLoaded) -> Sizes:
     program = loaded.program
-    used = {id(entry.tensor): entry.tensor for node, entry in program.stored.items() if node.users}
+    tensors = [entry.tensor for node, entry in program.stored.items() if node.users]
+    used = {(tensor.data_ptr(), tensor.shape): tensor for tensor in tensors}  # tied ones once
     floats = [tensor for tensor in used.values() if tensor.is_floating_point()]
     parameters = sum(tensor.numel() for tensor in floats)
     nonzeros = sum(int(tensor.count_nonzero()) for tensor in floats)

@@ -44,9 +44,9 @@ def _dense(op: Dense, builder: ModuleBuilder, node: Node) -> Any:
     plain = op.alpha == 1.0 and op.beta == 1.0
     layer = nn.Linear(op.weight.shape[1], len(op.weight), op.bias is not None and plain, dtype=_dtype(op.weight))
     trained = builder.trained(node)
-    for parameter, array in zip(layer.parameters(), (op.weight, op.bias), strict=False):
-        parameter.data = _tensor(array)
-        parameter.requires_grad_(trained)
+    for (name, _), array in zip(list(layer.named_parameters()), (op.weight, op.bias), strict=False):
+        assert array is not None
+        setattr(layer, name, builder.parameter(array, trained))
     value = builder.call(path, layer, builder.source(node))
     if plain:
         return value

@@ -18,8 +18,9 @@ from reluce.io._load import check_finite
 from reluce.io._loaded import Group
 from reluce.io._reader import Reader, finished
 from reluce.io._scope import BATCH, Made, NotModelled, Scope, Value
+from reluce.io._torch_call import ELEMENTS, Call
 from reluce.io._torch_program import Program, describe, operation, owner
-from reluce.io._torch_rules import ELEMENTS, Call, rule_of
+from reluce.io._torch_rules import rule_of
 from reluce.network import Network, Opaque, Select, Tensor, readonly, validate
 
 OPSET = 18  # of the ONNX operators in whose words the rules speak
@@ -147,7 +148,7 @@ class _Reader:
             name = self.scope.fresh(stored.path)
             self._fix(node, name, stored.tensor)
             if node.users:
-                check_finite(name, self.scope.values[name])
+                check_finite(f"{stored.kind} {name!r}", self.scope.values[name])
         for node in self.program.inputs:
             if not _is_tensor(node):
                 raise ModelError(f"input {node.name!r} is no tensor")

@@ -7,95 +7,24 @@ becomes linear), the operation is left opaque: nothing is rounded silently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from math import inf, prod
+from collections.abc import Mapping
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
 import torch
-from onnx import NodeProto, TensorProto, helper
+from onnx import TensorProto
 from torch import fx
 
-from reluce.io._proto import FLOATS
 from reluce.io._read_dense import matmul
 from reluce.io._read_elementwise import activation, batch_normalization, binary, negative, relu, softmax
-from reluce.io._read_select import cast, one_sample
-from reluce.io._scope import TRIALS, Made, NotModelled, Scope, Value
-from reluce.io._torch_program import arguments, operation
-from reluce.network import Activation, Array, BatchNorm, Constant, Dense, Op, Select, readonly
-
-ELEMENTS: Mapping[torch.dtype, int] = {
-    torch.float16: TensorProto.FLOAT16,
-    torch.float32: TensorProto.FLOAT,
-    torch.float64: TensorProto.DOUBLE,
-    torch.bool: TensorProto.BOOL,
-    torch.uint8: TensorProto.UINT8,
-    torch.int8: TensorProto.INT8,
-    torch.int16: TensorProto.INT16,
-    torch.int32: TensorProto.INT32,
-    torch.int64: TensorProto.INT64,
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """An ATen operation on its way into the network.
-
-    Parameters
-    ----------
-    scope
-        All tensors known so far.
-    node
-        The operation in torch's graph.
-    names
-        The names of the tensors that nodes of torch's graph give.
-    outputs
-        The names of its own results: one, or one for each element of a tuple (empty where nobody reads it).
-    """
-
-    scope: Scope
-    node: fx.Node
-    names: Mapping[fx.Node, str]
-    outputs: tuple[str, ...]
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments by their names in the operation's schema, with its defaults."""
-        return arguments(self.node)
-
-    @property
-    def output(self) -> str:
-        """The name of the only result."""
-        return self.outputs[0]
-
-    def tensor(self, value: Any) -> str:
-        """The name of an argument that must be a tensor."""
-        if not isinstance(value, fx.Node) or value not in self.names:
-            raise NotModelled("an argument is no tensor")
-        return self.names[value]
-
-    def constant(self, value: Any, like: str, what: str) -> str:
-        """The name of a constant of the element type of ``like``: a plain number, as torch converts it."""
-        if isinstance(value, fx.Node):
-            return self.tensor(value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise NotModelled(f"{what} is no plain number")
-        kind = self.scope.values[like]
-        with np.errstate(over="ignore"):
-            array = readonly(np.array(value, kind.dtype))
-        if kind.elem == TensorProto.FLOAT16 and float(array) != float(np.float32(value)):
-            raise NotModelled(f"torch computes with {value} in float32")
-        name = self.scope.fresh(f"{self.output}/{what}")
-        self.scope.values[name] = Value(kind.elem, (), (array,), fixed=True)
-        return name
-
-    def proto(self, kind: str, inputs: list[str], **flags: Any) -> NodeProto:
-        """The ONNX node of one result that means the same."""
-        return helper.make_node(kind, inputs, [self.output], **flags)
-
-
-Rule = Callable[[Call], tuple[Made, ...]]
+from reluce.io._read_select import cast
+from reluce.io._scope import Made, NotModelled, Value
+from reluce.io._torch_call import ELEMENTS, Call, Rule
+from reluce.io._torch_moves import MOVES, move, repeated
+from reluce.io._torch_program import operation
+from reluce.network import Activation, BatchNorm, Dense, Op, readonly
 
 
 def _linear(call: Call) -> tuple[Made, ...]:
@@ -247,145 +176,11 @@ def _cast(call: Call) -> tuple[Made, ...]:
     given = call.arguments
     source = call.tensor(given["self"])
     if given.get("dtype") is None:
-        return _move(call)
+        return move(call)
     if given["dtype"] not in ELEMENTS:
         raise NotModelled("changes numbers")
     return cast(call.scope, call.proto("Cast", [source], to=ELEMENTS[given["dtype"]]))
 
-
-def _move(call: Call) -> tuple[Made, ...]:
-    """Data movement: the operation runs on the indices of its inputs' elements (see the ONNX rule of the same kind)."""
-    scope = call.scope
-    if operation(call.node) == "aten.roll" and scope.batched and _rolls_batch(call):
-        raise NotModelled("mixes the batch axis")
-    tensors = [node for node in call.node.all_input_nodes if node in call.names]
-    nodes = [node for node in tensors if not scope.is_fixed(call.names[node])]
-    sources = [call.names[node] for node in nodes]
-    if not sources:
-        return _repeated(call)
-    shapes = [scope.variable(name) for name in sources]
-    if len({scope.values[name].elem for name in sources}) > 1:
-        raise NotModelled("inputs of different formats")
-    where = {node: _integers(scope, call.names[node]) for node in tensors if node not in nodes}  # to pick from
-    starts = np.cumsum([0, *map(prod, shapes)])
-    stride = int(starts[-1])
-    found: dict[str, Array] = {}
-    for size in TRIALS if scope.batched else (1,):
-        feed = dict(where)
-        for node, shape, start in zip(nodes, shapes, starts, strict=False):
-            own = np.arange(start, start + prod(shape), dtype=np.int64).reshape(shape)
-            rows = stride * np.arange(size, dtype=np.int64).reshape([-1] + [1] * len(shape))
-            feed[node] = torch.from_numpy(own + rows if scope.batched else own)
-        for name, result in zip(call.outputs, _run(call.node, feed, size), strict=True):
-            sample = one_sample(result, size, stride) if scope.batched else result
-            if not np.array_equal(found.setdefault(name, sample), sample):
-                raise NotModelled("depends on the size of the batch")
-    elem = scope.values[sources[0]].elem
-    ops = {name: Select(readonly(indices.ravel()), indices.shape) for name, indices in found.items() if name}
-    return tuple(Made(op, tuple(sources), name, op.shape, elem) for name, op in ops.items())
-
-
-def _repeated(call: Call) -> tuple[Made, ...]:
-    """A constant for each sample of the batch."""
-    scope = call.scope
-    if not scope.batched or len(call.outputs) != 1:
-        raise NotModelled("moves a constant")
-    feed = {}
-    for node in call.node.all_input_nodes:
-        if node in call.names:
-            array = scope.constant(call.names[node])
-            if array is None:
-                raise NotModelled("moves a constant")
-            feed[node] = torch.from_numpy(np.array(array))
-    found = [_run(call.node, feed, size)[0] for size in TRIALS]
-    if any(not array.ndim or len(array) != size for array, size in zip(found, TRIALS, strict=True)):
-        raise NotModelled("mixes the batch axis")
-    row = readonly(found[0][0])
-    if any(not np.array_equal(array, np.broadcast_to(row, array.shape)) for array in found):
-        raise NotModelled("differs along the batch axis")
-    elem = ELEMENTS[torch.from_numpy(found[0]).dtype]
-    if elem not in FLOATS or not np.isfinite(row).all():
-        raise NotModelled("moves a constant")
-    return (Made(Constant(row), (scope.batch_source(),), call.output, row.shape, elem),)
-
-
-def _integers(scope: Scope, name: str) -> torch.Tensor:
-    array = scope.constant(name)
-    if array is None or array.dtype.kind not in "iu":
-        raise NotModelled("moves a constant")
-    return torch.from_numpy(np.array(array))
-
-
-def _rolls_batch(call: Call) -> bool:
-    """Whether a roll turns the batch: by a multiple of all the trial sizes, it would not be seen to move anything."""
-    axes, rank = call.arguments["dims"], len(call.node.meta["val"].shape)
-    return not axes or any(axis % rank == 0 for axis in axes)
-
-
-def _run(node: fx.Node, feed: Mapping[fx.Node, torch.Tensor], batch: int) -> list[Array]:
-    """The results of one operation on given tensors, at a given length of the batch."""
-
-    def value(argument: fx.Node) -> Any:
-        return feed[argument] if argument in feed else length(argument.meta.get("val"), batch)
-
-    assert callable(node.target)
-    try:
-        result = node.target(*fx.map_arg(node.args, value), **fx.map_arg(node.kwargs, value))
-    except (RuntimeError, IndexError, TypeError, ValueError):
-        raise NotModelled("cannot be followed") from None
-    return [x.numpy() for x in (result if isinstance(result, list | tuple) else [result])]
-
-
-def length(value: Any, batch: int) -> int:
-    """The length of the batch, the only size that may be free; what is made of it could differ beyond the trials."""
-    if not isinstance(value, torch.SymInt) or not value.node.expr.is_Symbol:
-        raise NotModelled("depends on the size of the batch")
-    return batch
-
-
-MOVES = [
-    "alias",
-    "clone",
-    "contiguous",
-    "detach",
-    "lift_fresh_copy",
-    "view",
-    "_unsafe_view",
-    "reshape",
-    "flatten",
-    "unflatten",
-    "permute",
-    "transpose",
-    "t",
-    "numpy_T",
-    "movedim",
-    "slice",
-    "select",
-    "narrow",
-    "cat",
-    "concat",
-    "stack",
-    "split",
-    "split_with_sizes",
-    "chunk",
-    "unbind",
-    "squeeze",
-    "unsqueeze",
-    "expand",
-    "expand_as",
-    "repeat",
-    "tile",
-    "flip",
-    "roll",
-    "index",
-    "index_select",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "channel_shuffle",
-    "adjoint",
-    "mT",
-    "ravel",
-]
 
 RULES: Mapping[str, Rule] = {
     "linear": _linear,
@@ -409,8 +204,8 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax"), _softmax),
     "_native_batch_norm_legit_no_training": _batch_norm,
     **dict.fromkeys(("_to_copy", "to"), _cast),
-    **dict.fromkeys(MOVES, _move),
-    **dict.fromkeys(("zeros", "ones", "full"), _repeated),
+    **dict.fromkeys(MOVES, move),
+    **dict.fromkeys(("zeros", "ones", "full"), repeated),
 }
 
 

@@ -81,12 +81,21 @@ class ModuleBuilder:
         self._kept: dict[str, str] = {}  # path of an original submodule or tensor -> its path here
         self._copied: dict[fx.Node, Any] = {}
         self._done: set[int] = set()
+        self._parameters: dict[int, tuple[Array, nn.Parameter]] = {}  # by the ids of their arrays
 
     # What goes into the module
 
     def call(self, path: str, module: nn.Module, source: Any) -> Any:
         """Call a new submodule; the name is ``path``, or near to it."""
         return self.graph.call_module(self._added(path, module), (source,))
+
+    def parameter(self, array: Array, trained: bool) -> nn.Parameter:
+        """The parameter of an array; nodes that share the array share it."""
+        known = self._parameters.get(id(array))
+        if known is None:
+            value = torch.from_numpy(np.ascontiguousarray(array).copy())
+            known = self._parameters[id(array)] = array, nn.Parameter(value, requires_grad=trained)
+        return known[1]
 
     def tensor(self, path: str, array: Array, trained: bool | None = None) -> Any:
         """A new parameter, ``trained`` or frozen; a buffer where nothing is said."""
