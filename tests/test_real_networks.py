@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from tiny_models import exact_output, run
 
-from reluce import Box, ModelError, Report, Settings, compress
+from reluce import Box, ModelError, Report, Settings, compress, to_torch
 from reluce.domain import box_from_ranges, make_box
 from reluce.facts import Facts, Verdict
-from reluce.io import load
+from reluce.io import load, open_model
 from reluce.network import Network
 from reluce.prove import prove
 
@@ -211,3 +212,33 @@ def test_a_box_of_decimals_misses_no_ulp(shared: Path) -> None:
     low, high = (float.fromhex(case[end][0]) for end in ("lo", "hi"))
     box = box_from_ranges(network, [f"{low!r},{high!r}"])
     assert verdict_of(prove(network, box).facts, 1, 0) not in (Verdict.INACTIVE, Verdict.ACTIVE, Verdict.CONSTANT)
+
+
+IN_OTHER_HANDS = [
+    ("reluce_l1/mnist_50x50_l1-0.001_seed0.onnx", "0,1", 1e-5),
+    ("vnncomp2022/rl_benchmarks/cartpole.onnx.gz", "-0.05,0.05", None),
+    ("vnncomp2021/acasxu/ACASXU_run2a_1_1_batch_2000.onnx", "vnncomp2021/acasxu/prop_3.vnnlib", None),
+    ("sisl/HCAS_rect_v6_pra0_tau00_25HU_3000.nnet", None, None),
+]
+
+
+@pytest.mark.parametrize(("file", "domain", "budget"), IN_OTHER_HANDS, ids=[row[0] for row in IN_OTHER_HANDS])
+def test_the_same_network_in_other_hands(file: str, domain: str | None, budget: float | None, shared: Path) -> None:
+    """As a file, and as a torch module made of it: the same verdicts, the same sizes."""
+    source, settings = shared / "networks" / file, Settings(budget)
+    where = shared / "networks" / domain if domain is not None and "vnnlib" in domain else domain
+    from_file = compress(source, where, settings=settings)
+    loaded = open_model(source)
+    (name,) = loaded.network.inputs
+    if domain is None:
+        assert loaded.ranges is not None
+        low, high = loaded.ranges.ends[name]
+        where = Box({"": low}, {"": high})
+    example = torch.zeros(*((2,) if loaded.network.batched else ()), *loaded.network.shape(name))
+    from_module = compress(to_torch(source), where, example_inputs=example, settings=settings)
+    for one, other in zip(from_file.report.layers, from_module.report.layers, strict=True):
+        assert (one.verdicts, one.kept_units) == (other.verdicts, other.kept_units)
+    for which in ("model", "compressed"):
+        one, other = (getattr(result.report, which) for result in (from_file, from_module))
+        assert (one.parameters, one.nonzeros, one.macs) == (other.parameters, other.nonzeros, other.macs)
+    assert any(row.kept != row.units for row in from_file.report.layers)
