@@ -62,7 +62,12 @@ def export(model: nn.Module, path: Path) -> None:
     """Write a module as ONNX with a free batch."""
     with contextlib.redirect_stdout(io.StringIO()):  # the exporter reports its progress
         torch.onnx.export(
-            model, (torch.zeros(2, 64),), path, dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},)
+            model,
+            (torch.zeros(2, 64),),
+            path,
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
 
 

@@ -98,7 +98,7 @@ def test_a_named_range_wins_over_the_general_one() -> None:
 
 
 def test_an_input_without_a_domain_is_named() -> None:
-    with pytest.raises(DomainError, match=r"no domain for input 'b'.*--range b=0,1"):
+    with pytest.raises(DomainError, match=r"no domain for input 'b'.*such as b=0,1"):
         box_from_ranges(TWO, ["a=0,1"])
 
 

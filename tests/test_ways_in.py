@@ -322,3 +322,36 @@ def test_a_box_needs_both_ends_of_the_same_inputs() -> None:
     for upper in ({}, {"x": zero[:1]}):
         with pytest.raises(DomainError, match="must have the same shape"):
             Box({"x": zero}, upper)
+
+
+def test_pairs_of_numbers_are_domains() -> None:
+    wanted = inspect(known(), "0,1").verdicts
+    kinds: list[Any] = [(0, 1), [0.0, 1], {"x": (0, 1)}, {"x": ([0, 0], np.ones(2))}, {"lo": [0, 0], "hi": [1, 1]}]
+    for kind in kinds:
+        assert inspect(known(), kind).verdicts == wanted
+    first, second = (info.name for info in two_inputs().graph.input)
+    by_name = inspect(two_inputs(), {first: (0, 1), second: (-1, 0.5)})
+    assert by_name.verdicts == inspect(two_inputs(), [f"{first}=0,1", f"{second}=-1,0.5"]).verdicts
+    assert inspect(known(), (-0.1, 0.1)).report.domain == "range -0.1,0.1"  # decimals, as they are written
+
+
+@pytest.mark.parametrize("domain", [np.zeros((3, 2)), [(0, 1), (0, 1)], (0, 1, 2), 5, []])
+def test_what_is_no_domain_says_what_is(domain: Any) -> None:
+    with pytest.raises(DomainError, match=r"is not understood; give ranges such as '0,1'.*Box.from_data") as caught:
+        inspect(known(), domain)
+    assert len(str(caught.value)) < 300
+
+
+def test_messages_for_what_people_try_first(tmp_path: Path) -> None:
+    with pytest.raises(DomainError, match="give two arrays as"):
+        Box(np.zeros(2), np.ones(2))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="budget '1e-3': expected a positive number"):
+        Settings(budget="1e-3")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"model.pt: no pickle is ever loaded; load it in Python"):
+        compress("model.pt", "0,1", example_inputs=3)
+    with pytest.raises(UsageError, match="the class dict is not known; give a path"):
+        compress(dict, "0,1", example_inputs=3)
+    with pytest.raises(UsageError, match=r"no domain: .*; metadata onnxsim.range.x cannot be read"):
+        compress(annotated(known(), x="0,1"))
+    result = inspect(known(), "0,1", data=np.full((3, 2), 16.0))
+    assert any("are they scaled as the domain is?" in note for note in result.report.notes)

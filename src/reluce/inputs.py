@@ -44,7 +44,9 @@ def domain_of(loaded: Loaded, domain: DomainLike | None, space: str) -> Box:
     elif loaded.ranges is not None:
         box = stated_box(loaded.network, loaded.ranges.ends, loaded.ranges.source)
     else:
-        raise UsageError("no domain: give a range, a box, data or a VNN-LIB file; the model states no input ranges")
+        said = "; ".join(note for note in loaded.notes if note.startswith("metadata "))  # ranges that cannot be read
+        why = said or "the model states no input ranges"
+        raise UsageError(f"no domain: give a range, a box, data or a VNN-LIB file; {why}")
     scaling = loaded.scaling
     if scaling is None:
         return box
@@ -76,4 +78,6 @@ def outside(box: Box, samples: Mapping[str, Array]) -> tuple[str, ...]:
     lost = int((~inside).sum())
     if not lost:
         return ()
+    if lost == inside.size:
+        return ("all data samples lie outside the domain: are they scaled as the domain is?",)
     return (f"{lost:,} of {inside.size:,} data samples lie outside the domain and were passed over",)

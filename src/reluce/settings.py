@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from reluce.errors import UsageError
 from reluce.prove import ProverSettings
@@ -32,7 +33,8 @@ class Settings:
     input_shapes: Mapping[str, tuple[int, ...]] | None = None
 
     def __post_init__(self) -> None:
-        if self.budget is not None and not 0 < self.budget < float("inf"):
+        budget: Any = self.budget
+        if budget is not None and not (isinstance(budget, int | float) and 0 < budget < float("inf")):
             raise UsageError(f"budget {self.budget!r}: expected a positive number, or None for the exact guarantee")
         if self.time_limit is not None and not self.time_limit >= 0:
             raise UsageError(f"time limit {self.time_limit!r}: expected seconds, or None for no limit")

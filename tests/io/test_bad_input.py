@@ -40,7 +40,7 @@ def one_line(error: pytest.ExceptionInfo[ModelError]) -> str:
         ("bogus.onnx.gz", b"no gzip at all", "bogus.onnx.gz: the gzip data is damaged"),
         ("short.onnx.gz", gzip.compress(DATA)[:-30], "short.onnx.gz: the gzip data is (cut short|damaged)"),
         ("flipped.onnx.gz", gzip.compress(DATA)[:-8] + b"\0" * 8, "flipped.onnx.gz: the gzip data is damaged"),
-        ("nothing.onnx.gz", gzip.compress(b""), "nothing.onnx.gz: the file is empty"),
+        ("nothing.onnx.gz", gzip.compress(b"", mtime=0), "nothing.onnx.gz: the file is empty"),
         ("plain.onnx", gzip.compress(DATA), "plain.onnx: not an ONNX file"),
     ],
 )

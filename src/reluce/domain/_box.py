@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import nextafter
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,11 @@ class Box:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        ends: tuple[Any, Any] = (self.lower, self.upper)
+        if not all(isinstance(side, Mapping) for side in ends):
+            raise DomainError(
+                "a Box has ends by input name; give two arrays as {'lo': ..., 'hi': ...} instead of a Box"
+            )
         for name, low in self.lower.items():
             if name not in self.upper or self.upper[name].shape != low.shape:
                 raise DomainError(f"domain of input {name!r}: lower and upper ends must have the same shape")

@@ -9,6 +9,7 @@ from itertools import accumulate
 from math import prod
 from operator import mul
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,20 @@ from reluce.network import Array, Network
 LARGEST_EXPONENT = 10_000
 """Decimal exponents beyond this are refused; float64 ends at 308."""
 
-DomainLike = Box | str | Path | Sequence[str] | Mapping[str, Array]
+DomainLike = Box | str | Path | Sequence[str] | Sequence[float] | Mapping[str, Any]
 """Whatever ``make_box`` understands."""
 
 
 def make_box(network: Network, domain: DomainLike) -> Box:
-    """The box that a user means: a ``Box``, ranges, an ``.npz`` or VNN-LIB file, or arrays ``lo`` and ``hi``.
+    """The box that a user means.
+
+    Parameters
+    ----------
+    network
+        The network.
+    domain
+        A ``Box``; ranges in words, ``"0,1"`` or ``["x=0,1", "y=-1,1"]``; a pair of numbers for all inputs; the path of
+        an ``.npz`` or VNN-LIB file; arrays ``{"lo": ..., "hi": ...}``; or ``{"x": (lo, hi), ...}`` for each input.
 
     Raises
     ------
@@ -34,17 +43,39 @@ def make_box(network: Network, domain: DomainLike) -> Box:
     if isinstance(domain, Box):
         return _fitting(network, domain)
     if isinstance(domain, Mapping):
-        return _box_from_arrays(network, {key: np.asarray(value) for key, value in domain.items()}, "box")
+        return _box_from_arrays(network, _by_input(network, domain), "arrays")
     if isinstance(domain, (str, Path)) and str(domain).lower().endswith((".vnnlib", ".vnnlib.gz")):
         from reluce.domain._vnnlib import load_vnnlib  # which builds on this file
 
         return load_vnnlib(network, domain)
     if isinstance(domain, Path) or (isinstance(domain, str) and domain.endswith(".npz")):
         return load_box(network, domain)
-    ranges = [domain] if isinstance(domain, str) else list(domain)
-    if not all(isinstance(text, str) for text in ranges):
-        raise DomainError(f"domain {domain!r}: expected ranges such as '0,1', the path of an .npz, arrays or a Box")
-    return box_from_ranges(network, ranges)
+    if isinstance(domain, str):
+        return box_from_ranges(network, [domain])
+    parts: list[Any] = list(domain) if isinstance(domain, tuple | list) else []
+    if len(parts) == 2 and all(isinstance(end, int | float) for end in parts):
+        return box_from_ranges(network, [f"{parts[0]},{parts[1]}"])
+    if not parts or not all(isinstance(text, str) for text in parts):
+        raise DomainError(
+            f"a domain of type {type(domain).__name__} is not understood; give ranges such as '0,1', the path of an "
+            ".npz or VNN-LIB file, arrays {'lo': ..., 'hi': ...}, or a Box (Box.from_data goes around samples)"
+        )
+    return box_from_ranges(network, [str(text) for text in parts])
+
+
+def _by_input(network: Network, domain: Mapping[str, Any]) -> dict[str, Array]:
+    """Pairs ``NAME: (lo, hi)`` as ``NAME.lo`` and ``NAME.hi``, in the shape of the input; other keys as they are."""
+    arrays: dict[str, Array] = {}
+    for key, value in domain.items():
+        if key in network.inputs and isinstance(value, tuple | list) and len(value) == 2:
+            for side, end in zip(("lo", "hi"), value, strict=True):
+                array = np.asarray(end)
+                arrays[f"{key}.{side}"] = (
+                    np.broadcast_to(array, _input_shape(network, key)) if not array.ndim else array
+                )
+        else:
+            arrays[key] = np.asarray(value)
+    return arrays
 
 
 def _fitting(network: Network, box: Box) -> Box:
@@ -80,13 +111,11 @@ def box_from_ranges(network: Network, ranges: Sequence[str]) -> Box:
         name, separator, interval = text.rpartition("=")
         pair = _interval(interval, text)
         if name in ends or (not separator and general is not None):
-            raise DomainError(
-                f"--range {text!r}: a range for {repr(name) if separator else 'all inputs'} is given twice"
-            )
+            raise DomainError(f"range {text!r}: a range for {repr(name) if separator else 'all inputs'} is given twice")
         if not separator:
             general = pair
         elif name not in network.inputs:
-            raise DomainError(f"--range {text!r}: the network has no input {name!r}; it has {_names(network.inputs)}")
+            raise DomainError(f"range {text!r}: the network has no input {name!r}; it has {_names(network.inputs)}")
         else:
             ends[name] = pair
     if general is not None:
@@ -285,10 +314,10 @@ def same_order(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 def _interval(text: str, whole: str) -> tuple[Fraction, Fraction]:
     parts = text.split(",")
     if len(parts) != 2:
-        raise DomainError(f"--range {whole!r}: expected LO,HI or NAME=LO,HI")
-    low, high = (_decimal(part.strip(), f"--range {whole!r}") for part in parts)
+        raise DomainError(f"range {whole!r}: expected LO,HI or NAME=LO,HI")
+    low, high = (_decimal(part.strip(), f"range {whole!r}") for part in parts)
     if low > high:
-        raise DomainError(f"--range {whole!r}: the lower end exceeds the upper end")
+        raise DomainError(f"range {whole!r}: the lower end exceeds the upper end")
     return low, high
 
 
@@ -307,7 +336,7 @@ def _decimal(text: str, label: str) -> Fraction:
 def _demand_all(network: Network, ends: Mapping[str, object]) -> None:
     for name in network.inputs:
         if name not in ends:
-            raise DomainError(f"no domain for input {name!r}; give a range for it, such as --range {name}=0,1")
+            raise DomainError(f"no domain for input {name!r}; give a range for it, such as {name}=0,1")
 
 
 def _input_shape(network: Network, name: str) -> tuple[int, ...]:

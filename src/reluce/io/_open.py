@@ -16,6 +16,7 @@ from reluce.io._load import loads
 from reluce.io._loaded import Loaded
 from reluce.io._nnet import nnet_to_onnx
 
+PICKLED = (".pt", ".pth", ".pkl", ".joblib")
 GZIP = b"\x1f\x8b"
 KINDS = "a path, a file object, an onnx.ModelProto, a torch.nn.Module, or a scikit-learn MLP or pipeline"
 
@@ -49,6 +50,7 @@ def open_model(
         When it is nothing that Reluce knows, or an option does not go with it.
     """
     torch, sklearn = _torch_module(model), _estimator(model)
+    _demand_known(model, torch or sklearn)
     if not torch and example_inputs is not None:
         raise UsageError("example_inputs go with a torch.nn.Module only")
     if (torch or sklearn) and input_shapes is not None:
@@ -65,10 +67,20 @@ def open_model(
         return loads(model.SerializeToString(), name=model.graph.name or "model", input_shapes=input_shapes)
     if isinstance(model, str | os.PathLike):
         return _from_bytes(read_bytes(model), os.fspath(model), input_shapes)
-    if hasattr(model, "read"):
-        name = str(getattr(model, "name", "model"))
-        return _from_bytes(_read_all(model, name), name, input_shapes)
-    raise UsageError(f"a model of type {type(model).__name__} is not known; give {KINDS}")
+    name = str(getattr(model, "name", "model"))
+    return _from_bytes(_read_all(model, name), name, input_shapes)
+
+
+def _demand_known(model: Any, special: bool) -> None:
+    if isinstance(model, str | os.PathLike) and os.fspath(model).endswith(PICKLED):
+        raise UsageError(f"{os.fspath(model)}: no pickle is ever loaded; load it in Python and give the object")
+    if (
+        not special
+        and not isinstance(model, ModelProto | str | os.PathLike)
+        and not callable(getattr(model, "read", 0))
+    ):
+        kind = f"the class {model.__name__}" if isinstance(model, type) else f"a model of type {type(model).__name__}"
+        raise UsageError(f"{kind} is not known; give {KINDS}")
 
 
 def _torch_module(model: Any) -> bool:

@@ -69,7 +69,10 @@ def decode(tensor: TensorProto, owner: str = "") -> Array | None:
     """
     name = tensor.name or owner
     if tensor.data_location == TensorProto.EXTERNAL:
-        raise ModelError(f"initialiser {name!r} lies in an external file, which is not read; store it inside the model")
+        raise ModelError(
+            f"initialiser {name!r} lies in an external file, which is not read; export with the weights inside "
+            "(torch.onnx.export(..., external_data=False)), or give what onnx.load makes of the file"
+        )
     dims = tuple(tensor.dims)
     if any(dim < 0 for dim in dims):
         raise ModelError(f"initialiser {name!r} has a negative dimension: {list(dims)}")

@@ -52,8 +52,10 @@ def read_scaling(steps: Sequence[tuple[str, Any]], width: int) -> Scaling | None
     if not chosen:
         return None
     slope, offset = _exactly(1, width), _exactly(0, width)
-    for label, step in chosen:
-        where = f"Pipeline: step {label!r} ({type(step).__name__})"
+    named = [(f"Pipeline: step {label!r} ({type(step).__name__})", step) for label, step in chosen]
+    for where, step in named:
+        _demand_scaler(where, step)
+    for where, step in named:
         _demand_understood(where, step, width)
         try:
             by, plus = _affine(step, width)
@@ -83,10 +85,13 @@ def _changes_nothing(step: Any) -> bool:
     return step is None or step == "passthrough" or (type(step) is FunctionTransformer and step.func is None)
 
 
-def _demand_understood(where: str, step: Any, width: int) -> None:
+def _demand_scaler(where: str, step: Any) -> None:
     # A class of one's own may compute anything, even if it inherits from one of these.
     if type(step) not in (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler):
         raise ModelError(f"{where} is not understood; in front of the network may stand {UNDERSTOOD}")
+
+
+def _demand_understood(where: str, step: Any, width: int) -> None:
     try:
         check_is_fitted(step)
     except NotFittedError:
