@@ -43,17 +43,16 @@ def _dense(op: Dense, builder: ModuleBuilder, node: Node) -> Any:
     path, _ = builder.leaf(node)
     plain = op.alpha == 1.0 and op.beta == 1.0
     layer = nn.Linear(op.weight.shape[1], len(op.weight), op.bias is not None and plain, dtype=_dtype(op.weight))
-    trained = builder.trained(node)
     for (name, _), array in zip(list(layer.named_parameters()), (op.weight, op.bias), strict=False):
         assert array is not None
-        setattr(layer, name, builder.parameter(array, trained))
+        setattr(layer, name, builder.parameter(node, array))
     value = builder.call(path, layer, builder.source(node))
     if plain:
         return value
     value = builder.function(operator.mul, value, op.alpha)
     if op.bias is None:
         return value
-    bias = builder.tensor(f"{path}_bias", op.bias, trained)
+    bias = builder.tensor(f"{path}_bias", op.bias, builder.trained(node))
     return builder.function(operator.add, value, builder.function(operator.mul, bias, op.beta))
 
 

@@ -89,12 +89,15 @@ class ModuleBuilder:
         """Call a new submodule; the name is ``path``, or near to it."""
         return self.graph.call_module(self._added(path, module), (source,))
 
-    def parameter(self, array: Array, trained: bool) -> nn.Parameter:
-        """The parameter of an array; nodes that share the array share it."""
+    def parameter(self, node: Node, array: Array) -> nn.Parameter:
+        """The parameter of an array of a node: the original one where it is the same, so that ties hold."""
+        for old in self._old_parameters(node):
+            if old.shape == array.shape and np.array_equal(old.detach().numpy(), array):
+                return old
         known = self._parameters.get(id(array))
         if known is None:
             value = torch.from_numpy(np.ascontiguousarray(array).copy())
-            known = self._parameters[id(array)] = array, nn.Parameter(value, requires_grad=trained)
+            known = self._parameters[id(array)] = array, nn.Parameter(value, requires_grad=self.trained(node))
         return known[1]
 
     def tensor(self, path: str, array: Array, trained: bool | None = None) -> Any:
@@ -140,12 +143,16 @@ class ModuleBuilder:
 
     def trained(self, node: Node) -> bool:
         """Whether a node's weights are for training: they are if they were, or if nothing is known of that."""
-        place = None if self.origin is None else self.origin.home.get(node.name)
-        if self.origin is None or place is None:
+        if self.origin is None or node.name not in self.origin.home:
             return True
-        stored = self.origin.stored(self.origin.read.groups[place])
-        tensors = [self.origin.copied.get_parameter(entry.path) for entry in stored if entry.kind == "parameter"]
-        return any(tensor.requires_grad for tensor in tensors)
+        return any(parameter.requires_grad for parameter in self._old_parameters(node))
+
+    def _old_parameters(self, node: Node) -> list[nn.Parameter]:
+        """The parameters that the original reads for a node."""
+        if self.origin is None or node.name not in self.origin.home:
+            return []
+        stored = self.origin.stored(self.origin.read.groups[self.origin.home[node.name]])
+        return [self.origin.copied.get_parameter(entry.path) for entry in stored if entry.kind == "parameter"]
 
     # Building
 
