@@ -1,7 +1,8 @@
-"""Projected gradient ascent on the pre-activations of open units, all of them in one batch.
+"""Gradient ascent on the pre-activations of units, many at once, through a surrogate that is annealed to the network.
 
-Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018 (PGD). Budgets are in
-steps and multiplications, never in seconds, so that results do not depend on the load of the machine.
+Adam (Kingma and Ba, ICLR 2015) on gradients divided by their mean size, in units of the box; the ReLUs have tails that
+shrink to nothing over most of the steps (see ``_smooth``). Budgets are in steps and multiplications, never in seconds,
+so that results do not depend on the load of the machine. Source: FRONTIER, sections 2 and 4.
 """
 
 from __future__ import annotations
@@ -12,130 +13,158 @@ from dataclasses import dataclass
 import numpy as np
 
 from reluce.domain import Box
-from reluce.network import Array, Dense, Network, Node, evaluate
+from reluce.network import Array, Dense, Network, Node
 from reluce.prove._gradient import gradient
+from reluce.prove._smooth import surrogate
 from reluce.prove._witnesses import Witnesses, by_unit
 
 Points = Mapping[str, Array]
+ANNEALED = 0.8
+"""Share of the steps after which the tails are gone."""
 
 
 @dataclass(frozen=True)
-class AscentSettings:
-    """``restarts`` starts per (unit, sign), ``steps`` steps each; ``work`` caps the multiplications per layer."""
+class Climb:
+    """One way to climb: ``restarts`` starts per (unit, sign), ``steps`` steps each.
 
-    restarts: int = 6
-    steps: int = 40
-    work: float = 2e11
+    ``rate`` is the length of a step in widths of the box, falling to a tenth; ``tail`` the scale of the surrogate's
+    tails at first, in medians of a layer's absolute pre-activations (0: the network itself). Points are tried as
+    witnesses every ``check_every`` steps.
+    """
+
+    restarts: int
+    steps: int
+    rate: float
+    tail: float = 0.0
     check_every: int = 10
 
 
-def ascend(
+@dataclass(frozen=True, eq=False)
+class Goals:
+    """What each point is to climb: a unit of one ReLU, up (+1) or down (-1)."""
+
+    node: Node
+    units: Array
+    signs: Array
+
+    def only(self, rows: Array | slice) -> Goals:
+        """Some of them."""
+        return Goals(self.node, self.units[rows], self.signs[rows])
+
+    def of(self, z: Array) -> Array:
+        """How far each point has come: the largest signed value over the positions of its unit."""
+        signed = self.signs[:, None] * by_unit(z, self.node)[np.arange(len(z)), :, self.units]
+        return np.asarray(signed.max(axis=1))
+
+
+def goals_of(witnesses: Witnesses, node: Node) -> Goals:
+    """The signs that units of a ReLU still lack."""
+    up, down = (np.flatnonzero(mask) for mask in witnesses.open(node))
+    return Goals(node, np.concatenate([up, down]), np.repeat([1.0, -1.0], [len(up), len(down)]))
+
+
+def climb(
     network: Network,
     box: Box,
-    node: Node,
-    witnesses: Witnesses,
-    starts: Callable[[int, bool], Points],
-    settings: AscentSettings,
-    stop: Callable[[], bool],
-) -> None:
-    """Search witnesses for the open units of one ReLU and feed whatever is found to the pool.
+    goals: Goals,
+    starts: Points,
+    kind: Climb,
+    wanted: Callable[[Points], Array] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Points:
+    """Move points towards their goals.
 
     Parameters
     ----------
     network, box
         The network and its domain.
-    node
-        The ReLU.
-    witnesses
-        The pool; it decides what counts.
+    goals
+        One for each point.
     starts
-        For a unit and a sign, starting points ``(restarts, *sample shape)`` per graph input.
-    settings
-        Restarts, steps and the budget.
+        For each graph input ``(points, *sample shape)``.
+    kind
+        Steps and their length.
+    wanted
+        Shown the points every few steps; says which of them are still wanted.
     stop
         Asked between steps.
+
+    Returns
+    -------
+    mapping
+        The points as they ended, in the box, in float64.
     """
-    goals = _goals(witnesses, node)
-    per_row = 6.0 * _multiplications(network, node.inputs[0]) * settings.steps
-    room = int(settings.work // max(per_row, 1.0))
-    goals = goals[: max(1, room // settings.restarts)]
-    block = max(1, 2048 // settings.restarts)
-    for start in range(0, len(goals), block):
-        if stop():
-            return
-        _climb(network, box, node, witnesses, goals[start : start + block], starts, settings, stop)
-
-
-def _goals(witnesses: Witnesses, node: Node) -> list[tuple[int, bool]]:
-    positive, negative = witnesses.open(node)
-    return [(int(unit), True) for unit in np.flatnonzero(positive)] + [
-        (int(unit), False) for unit in np.flatnonzero(negative)
-    ]
-
-
-def _climb(
-    network: Network,
-    box: Box,
-    node: Node,
-    witnesses: Witnesses,
-    goals: list[tuple[int, bool]],
-    starts: Callable[[int, bool], Points],
-    settings: AscentSettings,
-    stop: Callable[[], bool],
-) -> None:
-    batches = [starts(unit, positive) for unit, positive in goals]
-    x = {name: np.concatenate([batch[name] for batch in batches]) for name in box.inner}
-    counts = [len(next(iter(batch.values()))) for batch in batches]
-    units = np.repeat([unit for unit, _ in goals], counts)
-    signs = np.repeat([1.0 if positive else -1.0 for _, positive in goals], counts)
-    for step in range(settings.steps):
+    x = {name: values.astype(np.float32) for name, values in starts.items()}
+    moments = {name: (np.zeros_like(values), np.zeros_like(values)) for name, values in x.items()}
+    for step in range(kind.steps):
         if stop():
             break
-        if step and step % settings.check_every == 0:
-            witnesses.feed(x)
-            alive = _alive(witnesses, node, units, signs)
-            if not alive.any():
-                return
-            x, units, signs = {name: values[alive] for name, values in x.items()}, units[alive], signs[alive]
-        length = 0.5 * 0.05 ** (step / max(1, settings.steps - 1))
-        x = _step(network, box, node, x, units, signs, length)
-    witnesses.feed(x)
+        if wanted is not None and step and step % kind.check_every == 0:
+            rows = wanted(_inside(box, x))
+            if not rows.any():
+                break
+            x = {name: values[rows] for name, values in x.items()}
+            moments = {name: (first[rows], second[rows]) for name, (first, second) in moments.items()}
+            goals = goals.only(rows)
+        part = step / max(1, kind.steps - 1)
+        slopes = _slopes(network, goals, x, kind.tail * max(0.0, 1 - part / ANNEALED))
+        for name, slope in slopes.items():
+            moments[name], move = _adam(moments[name], slope, step + 1)
+            low, high = box.inner[name]
+            moved = x[name] + kind.rate * 0.1**part * (high - low) * move
+            x[name] = np.clip(moved, low, high).astype(np.float32)
+    if wanted is not None:
+        wanted(_inside(box, x))
+    return _inside(box, x)
 
 
-def _step(
-    network: Network, box: Box, node: Node, x: dict[str, Array], units: Array, signs: Array, length: float
-) -> dict[str, Array]:
-    z_name = node.inputs[0]
-    with np.errstate(over="ignore", invalid="ignore"):  # a box may reach beyond float32
-        low_precision = {name: values.astype(np.float32) for name, values in x.items()}
-        values = evaluate(network, low_precision, until=z_name)
-        z = values[z_name]
-        slopes = gradient(network, values, z_name, _covectors(z, node, units, signs))
-    moved = dict(x)
-    for name, slope in slopes.items():
-        low, high = box.inner[name]
-        moved[name] = np.clip(x[name] + length * (high - low) * np.sign(slope), low, high)
-    return moved
+def _inside(box: Box, x: Points) -> Points:
+    return box.clip({name: values.astype(np.float64) for name, values in x.items()})
 
 
-def _covectors(z: Array, node: Node, units: Array, signs: Array) -> Array:
+def _slopes(network: Network, goals: Goals, x: Points, share: float) -> dict[str, Array]:
+    """The gradient of each point's goal, divided by the mean size of its entries."""
+    z_name = goals.node.inputs[0]
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # directions only; a box may exceed float32
+        values, derivatives = surrogate(network, x, z_name, share)
+        slopes = gradient(network, values, z_name, _covectors(values[z_name], goals), derivatives)
+        flat = [np.abs(slope).reshape(len(slope), -1) for slope in slopes.values()]
+        size = sum(part.sum(axis=1) for part in flat) / max(1, sum(part.shape[1] for part in flat))
+        scale = 1 / np.maximum(size, np.finfo(np.float32).tiny)
+        return {
+            name: np.nan_to_num(slope * scale.reshape([-1] + [1] * (slope.ndim - 1)), posinf=0.0, neginf=0.0)
+            for name, slope in slopes.items()
+        }
+
+
+def _adam(moments: tuple[Array, Array], slope: Array, step: int) -> tuple[tuple[Array, Array], Array]:
+    """The new moments, and the direction of a step of length about 1."""
+    first, second = 0.9 * moments[0] + 0.1 * slope, 0.999 * moments[1] + 0.001 * slope**2
+    move = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    return (first, second), move
+
+
+def _covectors(z: Array, goals: Goals) -> Array:
     """For each row a one-hot covector at the unit's most promising position."""
     rows = np.arange(len(z))
-    indices = by_unit(np.arange(z[0].size).reshape(1, *z.shape[1:]), node)[0]  # (positions, units) -> flat coordinate
-    candidates = indices[:, units].T  # (rows, positions)
-    reached = signs[:, None] * z.reshape(len(z), -1)[rows[:, None], candidates]
-    best = candidates[rows, reached.argmax(axis=1)]
+    places = by_unit(np.arange(z[0].size).reshape(1, *z.shape[1:]), goals.node)[0]  # (positions, units) -> coordinate
+    candidates = places[:, goals.units].T  # (rows, positions)
+    reached = goals.signs[:, None] * z.reshape(len(z), -1)[rows[:, None], candidates]
     covectors = np.zeros((len(z), z[0].size), dtype=z.dtype)
-    covectors[rows, best] = signs
+    covectors[rows, candidates[rows, reached.argmax(axis=1)]] = goals.signs
     return covectors.reshape(z.shape)
 
 
-def _alive(witnesses: Witnesses, node: Node, units: Array, signs: Array) -> Array:
-    positive, negative = witnesses.open(node)
-    return np.where(signs > 0, positive[units], negative[units])
+def vertices(box: Box, points: Points) -> Points:
+    """The vertices of the box that lie nearest to points."""
+    found = {}
+    for name, (low, high) in box.inner.items():
+        found[name] = np.where(points[name] - low > high - points[name], high, low)
+    return found
 
 
-def _multiplications(network: Network, tensor: str) -> int:
+def multiplications(network: Network, tensor: str) -> int:
+    """What one evaluation of a tensor costs."""
     needed = network.ancestors([tensor])
     dense = (node.op for node in network.nodes if isinstance(node.op, Dense) and node.output in needed)
     return sum(op.weight.size for op in dense)

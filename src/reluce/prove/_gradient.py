@@ -29,7 +29,13 @@ from reluce.network import (
 )
 
 
-def gradient(network: Network, values: Mapping[str, Array], tensor: str, covectors: Array) -> dict[str, Array]:
+def gradient(
+    network: Network,
+    values: Mapping[str, Array],
+    tensor: str,
+    covectors: Array,
+    slopes: Mapping[str, Array] | None = None,
+) -> dict[str, Array]:
     """Gradient of ``sum(covectors * tensor)`` per sample, for each graph input it depends on.
 
     Parameters
@@ -42,6 +48,8 @@ def gradient(network: Network, values: Mapping[str, Array], tensor: str, covecto
         The tensor to differentiate.
     covectors
         ``(samples, *sample shape)`` of that tensor.
+    slopes
+        Derivatives to use for ReLUs, by their outputs.
     """
     pending = {tensor: covectors}
     for node in reversed(network.nodes):
@@ -49,6 +57,9 @@ def gradient(network: Network, values: Mapping[str, Array], tensor: str, covecto
             continue
         A = pending.pop(node.output)
         inputs = [values[name] for name in node.inputs]
+        if slopes is not None and node.output in slopes:
+            pending[node.inputs[0]] = pending.get(node.inputs[0], 0) + A * slopes[node.output]
+            continue
         for name, part in zip(node.inputs, _pull_back(node.op, A, inputs, values[node.output]), strict=True):
             pending[name] = pending[name] + part if name in pending else part
     return {name: pending[name] for name in network.inputs if name in pending}

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reluce.bounds import RUNGS, Bounds, Corners, Settled, analyse, exact_cost
+from reluce.bounds import RUNGS, Bounds, Corners, analyse, exact_cost
 from reluce.domain import Box
 from reluce.facts import Facts, LayerFacts, Rung, Verdict
 from reluce.network import Array, Network, Node, Relu
-from reluce.prove._ascent import AscentSettings, ascend
+from reluce.prove._refute import Search, SearchSettings
 from reluce.prove._witnesses import BATCH, LACKING, Witnesses, by_unit
 
 EXACT_POINTS = 5_000_000
@@ -35,7 +35,7 @@ class ProverSettings:
 
     seed: int = 0
     first_look: int = 1024
-    ascent: AscentSettings = field(default_factory=AscentSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +132,12 @@ def _second_look(
         witnesses.feed(corners.highest)
         witnesses.feed(corners.lowest)
         exact_left -= _exact_corners(network, box, node, witnesses, corners, exact_left)
+    search = Search(network, box, witnesses, bounds.settled, generator, settings.search, stop)
     for node in witnesses.layers:
         if stop():
             return
-        if any(mask.any() for mask in witnesses.open(node)):
-            progress(f"searching witnesses for {node.output}")
-            starts = _Starts(node, witnesses, bounds.settled[node.name], box, generator, settings.ascent.restarts)
-            ascend(network, box, node, witnesses, starts, settings.ascent, stop)
+        progress(f"searching witnesses for {node.output}")
+        search.layer(node)
     if data is not None:
         progress("refuting with all data")
         _all_data(witnesses, data, stop)
@@ -163,42 +162,6 @@ def _exact_corners(network: Network, box: Box, node: Node, witnesses: Witnesses,
     for row in promising:
         witnesses.feed_exactly(node, {name: values[row] for name, values in points.items()})
     return cost * len(promising)
-
-
-class _Starts:
-    """Starting points for gradient ascent: the unit's CROWN corner, witnesses of other units, random points."""
-
-    def __init__(
-        self,
-        node: Node,
-        witnesses: Witnesses,
-        settled: Settled,
-        box: Box,
-        generator: np.random.Generator,
-        restarts: int,
-    ) -> None:
-        self._corners, self._box, self._generator, self._restarts = settled.corners, box, generator, restarts
-        self._pool = witnesses.points
-        shape = witnesses.network.shape(node.inputs[0])
-        units = by_unit(np.arange(settled.rung.size).reshape(1, *shape), node)[0]
-        position = {int(coordinate): row for row, coordinate in enumerate(settled.corners.rows)}
-        self._row = {
-            unit: next((position[int(c)] for c in units[:, unit] if int(c) in position), None)
-            for unit in range(units.shape[1])
-        }
-
-    def __call__(self, unit: int, positive: bool) -> dict[str, Array]:
-        corners = self._corners.highest if positive else self._corners.lowest
-        row = self._row[unit]
-        parts = [self._box.sample(self._generator, self._restarts)]
-        pool = len(next(iter(self._pool.values())))
-        if pool:
-            chosen = self._generator.integers(0, pool, size=self._restarts // 2)
-            parts.insert(0, {name: values[chosen] for name, values in self._pool.items()})
-        if row is not None:
-            parts.insert(0, {name: values[row][None] for name, values in corners.items()})
-        names = parts[0].keys()
-        return {name: np.concatenate([part[name] for part in parts])[: self._restarts] for name in names}
 
 
 @dataclass(frozen=True, eq=False)

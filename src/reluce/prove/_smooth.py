@@ -1,0 +1,64 @@
+"""A smooth surrogate of a network for search: every ReLU becomes an ELU whose tail is annealed away.
+
+    elu_t(z) = z for z > 0,   t (exp(z / t) - 1) otherwise;    t = share * median |z| of the layer, per sample
+
+The best points of plain gradient ascent in late layers sit where all units that help are dead, and the gradient is
+zero. The ELU still has one near the kink, and only near it; as its tail shrinks to nothing, the surrogate becomes the
+network. These are search directions only. Source: measured in FRONTIER, section 2 (annealed ELU surrogates).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from reluce.network import Array, Constant, Network, Opaque, Relu, apply
+
+
+def surrogate(
+    network: Network, points: Mapping[str, Array], until: str, share: float
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Evaluate the surrogate.
+
+    Parameters
+    ----------
+    network
+        The network.
+    points
+        For each graph input ``(samples, *sample shape)``.
+    until
+        The tensor that is wanted.
+    share
+        Scale of the tails; 0 for the network itself.
+
+    Returns
+    -------
+    dict, dict
+        Every tensor that ``until`` depends on, and for each ReLU's output its derivative.
+    """
+    values, slopes = dict(points), dict[str, Array]()
+    needed = network.ancestors([until])
+    first = next(iter(points.values()))
+    for node in network.nodes:
+        if isinstance(node.op, Opaque) or node.output not in needed:
+            continue
+        inputs = [values[name] for name in node.inputs]
+        if isinstance(node.op, Relu):
+            values[node.output], slopes[node.output] = _elu(inputs[0], share)
+            continue
+        result = apply(node.op, inputs)
+        if isinstance(node.op, Constant):
+            result = np.broadcast_to(result.astype(first.dtype), (len(first), *result.shape[1:]))
+        values[node.output] = result
+    return values, slopes
+
+
+def _elu(z: Array, share: float) -> tuple[Array, Array]:
+    positive = z > 0
+    if share <= 0:
+        return np.where(positive, z, 0), positive.astype(z.dtype)
+    size = np.median(np.abs(z).reshape(len(z), -1), axis=1).astype(z.dtype).reshape([-1] + [1] * (z.ndim - 1))
+    t = np.maximum(share * size, np.finfo(np.float32).tiny * 1e6).astype(z.dtype)
+    tail = np.exp(np.minimum(z, 0) / t)
+    return np.where(positive, z, t * (tail - 1)), np.where(positive, z.dtype.type(1), tail)
