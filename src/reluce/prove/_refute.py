@@ -29,14 +29,15 @@ ROWS = 2048
 class SearchSettings:
     """The climbs, and what they may spend.
 
-    ``work`` caps the multiplications per layer; ``few`` open (unit, sign) pairs are not worth the extremes of all the
-    layers in front.
+    ``work`` caps the multiplications per layer. About ``probe`` (unit, sign) pairs of a layer say whether there is
+    anything to find; ``few`` open pairs are not worth the extremes of all the layers in front.
     """
 
     local: Climb = field(default_factory=lambda: Climb(restarts=8, steps=60, rate=0.03))
     annealed: Climb = field(default_factory=lambda: Climb(restarts=8, steps=150, rate=0.1, tail=1.0))
     polish: Climb = field(default_factory=lambda: Climb(restarts=16, steps=300, rate=0.03))
     extremes: Climb = field(default_factory=lambda: Climb(restarts=2, steps=40, rate=0.1, tail=1.0))
+    probe: int = 32
     few: int = 8
     work: float = 4e11
 
@@ -59,8 +60,10 @@ class Search:
     def layer(self, node: Node) -> None:
         """Look for the witnesses that a layer lacks."""
         self._left = self.settings.work
+        if not self._probe(node, self.settings.local) and not self._probe(node, self.settings.annealed):
+            return  # what is left is likely stable
         for kind in (self.settings.local, self.settings.annealed, self.settings.polish):
-            self._climb_all(node, kind)
+            self._climb_all(goals_of(self.witnesses, node), kind)
         if len(goals_of(self.witnesses, node).units) <= self.settings.few:
             return
         for earlier in self.witnesses.layers[: self.witnesses.layers.index(node)]:
@@ -68,18 +71,25 @@ class Search:
                 self._explored.add(earlier.name)
                 self._add_extremes(earlier)
         for kind in (self.settings.local, self.settings.polish):
-            self._climb_all(node, kind)
+            self._climb_all(goals_of(self.witnesses, node), kind)
+
+    def _probe(self, node: Node, kind: Climb) -> int:
+        """Climb towards a few of the goals; returns how many were found."""
+        goals = goals_of(self.witnesses, node)
+        every = max(1, len(goals.units) // self.settings.probe)
+        return self._climb_all(goals.only(slice(None, None, every)), kind)
 
     def _spent(self) -> bool:
         return self._left <= 0 or self.stop()
 
-    def _climb_all(self, node: Node, kind: Climb) -> None:
-        goals = goals_of(self.witnesses, node)
+    def _climb_all(self, goals: Goals, kind: Climb) -> int:
+        """Climb towards all goals, a block at a time; returns how many (unit, sign) pairs of the layer were found."""
+        before = len(goals_of(self.witnesses, goals.node).units)
         per_block = max(1, ROWS // kind.restarts)
         for start in range(0, len(goals.units), per_block):
-            if self._spent():
-                return
-            self._climb(goals.only(slice(start, start + per_block)), kind)
+            if not self._spent():
+                self._climb(goals.only(slice(start, start + per_block)), kind)
+        return before - len(goals_of(self.witnesses, goals.node).units)
 
     def _climb(self, goals: Goals, kind: Climb) -> None:
         """Climb until all is found or the budget is spent."""
