@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -97,3 +98,9 @@ def test_weights_that_nodes_share_stay_shared(flags: dict[str, int]) -> None:
     module = reluce.to_torch(build(nodes, {"x": ["N", 2]}, {"y": ["N", 2]}, constants))
     assert sum(parameter.numel() for parameter in module.parameters()) == 6
     assert reluce.inspect(module, "0,1", example_inputs=torch.zeros(1, 2)).report.model.parameters == 6
+
+
+def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "reluce.io._torch_write", None)
+    with pytest.raises(UsageError, match="needs the extra 'torch'"):
+        reluce.to_torch(known())

@@ -131,7 +131,12 @@ def to_torch(model: Any, *, input_shapes: Mapping[str, tuple[int, ...]] | None =
     ------
     ModelError
         When the model holds an operation that Reluce does not model, or that torch has no exact counterpart of.
+    UsageError
+        When torch is not installed.
     """
-    from reluce.io._torch_write import to_module
+    try:
+        from reluce.io._torch_write import to_module
+    except ModuleNotFoundError as error:
+        raise UsageError(f"to_torch needs the extra 'torch' ({error})") from error
 
     return to_module(open_model(model, input_shapes=input_shapes).network)

@@ -6,7 +6,7 @@ one are simply absent from the result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import singledispatch
 
 import numpy as np
@@ -29,7 +29,12 @@ from reluce.network._ops import (
 )
 
 
-def evaluate(network: Network, points: Mapping[str, Array], until: str | None = None) -> dict[str, Array]:
+def evaluate(
+    network: Network,
+    points: Mapping[str, Array],
+    until: str | None = None,
+    relu: Callable[[str, Array], Array] | None = None,
+) -> dict[str, Array]:
     """Evaluate a network in the float format of ``points``.
 
     Parameters
@@ -40,6 +45,8 @@ def evaluate(network: Network, points: Mapping[str, Array], until: str | None = 
         For each graph input an array ``(samples, *sample shape)``.
     until
         Stop once this tensor is known; evaluate everything by default.
+    relu
+        Stands in for every ReLU: from the name of its output and its pre-activation to its output.
 
     Returns
     -------
@@ -54,7 +61,11 @@ def evaluate(network: Network, points: Mapping[str, Array], until: str | None = 
             continue
         if needed is not None and node.output not in needed:
             continue
-        result = apply(node.op, [values[name] for name in node.inputs])
+        inputs = [values[name] for name in node.inputs]
+        if relu is not None and isinstance(node.op, Relu):
+            values[node.output] = relu(node.output, inputs[0])
+            continue
+        result = apply(node.op, inputs)
         if isinstance(node.op, Constant):  # it reads nothing, so the points tell it how many samples, and their format
             result = np.broadcast_to(result.astype(first.dtype), (len(first), *result.shape[1:]))
         values[node.output] = result

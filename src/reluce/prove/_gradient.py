@@ -57,10 +57,9 @@ def gradient(
             continue
         A = pending.pop(node.output)
         inputs = [values[name] for name in node.inputs]
-        if slopes is not None and node.output in slopes:
-            pending[node.inputs[0]] = pending.get(node.inputs[0], 0) + A * slopes[node.output]
-            continue
-        for name, part in zip(node.inputs, _pull_back(node.op, A, inputs, values[node.output]), strict=True):
+        given = None if slopes is None else slopes.get(node.output)
+        parts = _pull_back(node.op, A, inputs, values[node.output]) if given is None else [A * given]
+        for name, part in zip(node.inputs, parts, strict=True):
             pending[name] = pending[name] + part if name in pending else part
     return {name: pending[name] for name in network.inputs if name in pending}
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from reluce.network import Array, Constant, Network, Opaque, Relu, apply
+from reluce.network import Array, Network, evaluate
 
 
 def surrogate(
@@ -37,21 +37,13 @@ def surrogate(
     dict, dict
         Every tensor that ``until`` depends on, and for each ReLU's output its derivative.
     """
-    values, slopes = dict(points), dict[str, Array]()
-    needed = network.ancestors([until])
-    first = next(iter(points.values()))
-    for node in network.nodes:
-        if isinstance(node.op, Opaque) or node.output not in needed:
-            continue
-        inputs = [values[name] for name in node.inputs]
-        if isinstance(node.op, Relu):
-            values[node.output], slopes[node.output] = _elu(inputs[0], share)
-            continue
-        result = apply(node.op, inputs)
-        if isinstance(node.op, Constant):
-            result = np.broadcast_to(result.astype(first.dtype), (len(first), *result.shape[1:]))
-        values[node.output] = result
-    return values, slopes
+    slopes: dict[str, Array] = {}
+
+    def relu(name: str, z: Array) -> Array:
+        value, slopes[name] = _elu(z, share)
+        return value
+
+    return evaluate(network, points, until, relu), slopes
 
 
 def _elu(z: Array, share: float) -> tuple[Array, Array]:
