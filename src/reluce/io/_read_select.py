@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 
 import numpy as np
@@ -68,13 +68,42 @@ def move(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
 
 def _moved(scope: Scope, node: NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
     """For each output the index array of one sample."""
+    names = [name for name in node.output if name]
+
+    def run(indices: Mapping[str, Array], trial: int) -> Iterable[tuple[str, Array]]:
+        constants = {name: scope.at(name, trial) for name in node.input if name and name not in shapes}
+        return zip(names, evaluated(scope, node, {**constants, **indices}), strict=True)
+
+    return traced(scope, shapes, run)
+
+
+def traced(
+    scope: Scope,
+    shapes: Mapping[str, tuple[int, ...]],
+    run: Callable[[Mapping[str, Array], int], Iterable[tuple[str, Array]]],
+) -> dict[str, Array]:
+    """Follow a movement of data, in a batched network at several batch sizes.
+
+    Parameters
+    ----------
+    scope
+        Tells whether there is a batch.
+    shapes
+        The sample shapes of the tensors that are moved, by name.
+    run
+        Does the movement: from the numbers of their elements and the number of the trial (an index into ``TRIALS``) to
+        the outputs by name.
+
+    Returns
+    -------
+    dict
+        For each output the numbers of the elements that one sample of it holds.
+    """
     stride = sum(map(prod, shapes.values()))
     found: dict[str, Array] = {}
     for trial, size in enumerate(TRIALS) if scope.batched else ((0, 1),):
-        arrays = {name: scope.at(name, trial) for name in node.input if name and name not in shapes}
-        arrays |= _indices(shapes, stride, size if scope.batched else None)
-        for name, result in zip((name for name in node.output if name), evaluated(scope, node, arrays), strict=True):
-            sample = one_sample(result, size, stride) if scope.batched else result
+        for name, result in run(_indices(shapes, stride, size if scope.batched else None), trial):
+            sample = _one_sample(result, size, stride) if scope.batched else result
             if not np.array_equal(found.setdefault(name, sample), sample):
                 raise NotModelled("depends on the size of the batch")
     return found
@@ -108,7 +137,7 @@ def _indices(shapes: Mapping[str, tuple[int, ...]], stride: int, batch: int | No
     return arrays
 
 
-def one_sample(result: Array, batch: int, stride: int) -> Array:
+def _one_sample(result: Array, batch: int, stride: int) -> Array:
     """The first row, where every row is the first moved on by a sample."""
     if not result.ndim or len(result) != batch:
         raise NotModelled("mixes the batch axis")

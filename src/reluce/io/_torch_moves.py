@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import prod
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import fx
 
 from reluce.io._proto import FLOATS
-from reluce.io._read_select import one_sample
+from reluce.io._read_select import traced
 from reluce.io._scope import TRIALS, Made, NotModelled, Scope
 from reluce.io._torch_call import ELEMENTS, Call
 from reluce.io._torch_program import operation
@@ -28,26 +27,19 @@ def move(call: Call) -> tuple[Made, ...]:
     sources = [call.names[node] for node in nodes]
     if not sources:
         return repeated(call)
-    shapes = [scope.variable(name) for name in sources]
+    shapes = {name: scope.variable(name) for name in sources}
     if len({scope.values[name].elem for name in sources}) > 1:
         raise NotModelled("inputs of different formats")
     where = {node: _integers(scope, call.names[node]) for node in tensors if node not in nodes}  # to pick from
-    starts = np.cumsum([0, *map(prod, shapes)])
-    stride = int(starts[-1])
-    found: dict[str, Array] = {}
-    for size in TRIALS if scope.batched else (1,):
-        feed = dict(where)
-        for node, shape, start in zip(nodes, shapes, starts, strict=False):
-            own = np.arange(start, start + prod(shape), dtype=np.int64).reshape(shape)
-            rows = stride * np.arange(size, dtype=np.int64).reshape([-1] + [1] * len(shape))
-            feed[node] = torch.from_numpy(own + rows if scope.batched else own)
-        for name, result in zip(call.outputs, _run(call.node, feed, size), strict=True):
-            sample = one_sample(result, size, stride) if scope.batched else result
-            if not np.array_equal(found.setdefault(name, sample), sample):
-                raise NotModelled("depends on the size of the batch")
-    elem = scope.values[sources[0]].elem
-    ops = {name: Select(readonly(indices.ravel()), indices.shape) for name, indices in found.items() if name}
-    return tuple(Made(op, tuple(sources), name, op.shape, elem) for name, op in ops.items())
+
+    def run(indices: Mapping[str, Array], trial: int) -> Iterable[tuple[str, Array]]:
+        feed = where | {node: torch.from_numpy(indices[call.names[node]]) for node in nodes}
+        results = zip(call.outputs, _run(call.node, feed, TRIALS[trial] if scope.batched else 1), strict=True)
+        return ((name, result) for name, result in results if name)
+
+    found, elem = traced(scope, shapes, run), scope.values[sources[0]].elem
+    ops = {name: Select(readonly(indices.ravel()), indices.shape) for name, indices in found.items()}
+    return tuple(Made(op, tuple(shapes), name, op.shape, elem) for name, op in ops.items())
 
 
 def repeated(call: Call) -> tuple[Made, ...]:
