@@ -163,7 +163,9 @@ def facts() -> Facts:
     node = loads(known().SerializeToString()).network.relus[0].name
     zeros = np.zeros(6)
     rungs = (Rung.NONE,) * 6
-    return Facts({node: LayerFacts("h1", node, np.array(verdicts), rungs, zeros, zeros, nothing, nothing)}, {})
+    none = np.full(6, Verdict.UNDECIDED)
+    layer = LayerFacts("h1", node, np.array(verdicts), rungs, zeros, zeros, nothing, nothing, none)
+    return Facts({node: layer}, {})
 
 
 def test_rows_count_each_verdict() -> None:

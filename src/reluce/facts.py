@@ -31,6 +31,11 @@ class Rung(StrEnum):
     INTERVAL = "interval"
     CROWN = "crown"
     EXACT = "exact"
+    ALPHA = "alpha-crown"
+    BRANCH = "branch and bound"
+    INPUT_SPLIT = "input splitting"
+    LEO = "leo"  # a solver's word
+    ISA = "isa"  # a solver's word
     WITNESS = "witness"
     NONE = "none"
 
@@ -41,7 +46,8 @@ class LayerFacts:
 
     All arrays have one entry per unit. ``lower`` and ``upper`` enclose the pre-activation over the domain and over all
     positions of the unit. ``positive`` and ``negative`` are rows of ``Facts.points`` where z > 0 and z < 0 (-1: none).
-    ``reason`` says why a whole layer could not be decided, if so.
+    ``attested`` is the verdict for which only a solver vouches (UNDECIDED: none); it becomes the ``verdict`` only where
+    the user trusts solvers. ``reason`` says why a whole layer could not be decided, if so.
     """
 
     layer: str
@@ -52,6 +58,7 @@ class LayerFacts:
     upper: Array
     positive: Array
     negative: Array
+    attested: Array
     reason: str = ""
 
     @property

@@ -1,6 +1,6 @@
 """Bounds: rigorous enclosures of what the tensors of a network can be on the domain. One rule per op and method."""
 
-from reluce.bounds._analysis import RUNGS, Bounds, Corners, Settled, analyse
+from reluce.bounds._analysis import RUNGS, Bounds, Corners, Known, Settled, analyse
 from reluce.bounds._constants import Constancy, constancy
 from reluce.bounds._exact import ExactInterval, exact_cost, exact_intervals, exact_linear_upper_bound
 from reluce.bounds._float_error import float_error, lipschitz
@@ -17,6 +17,7 @@ __all__ = [
     "DenseForm",
     "ExactInterval",
     "Interval",
+    "Known",
     "LinearBound",
     "Relaxation",
     "Settled",

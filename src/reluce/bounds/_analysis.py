@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import lcm
+from types import MappingProxyType
 
 import numpy as np
 
@@ -34,7 +35,20 @@ EXACT_BUDGET = 20_000_000
 MOST_BITS = 4096
 """Longest common denominator of the box for exact replay; beyond it the outward-rounded box serves."""
 
-RUNGS = (Rung.NONE, Rung.CONSTANT, Rung.CLOSED_FORM, Rung.INTERVAL, Rung.CROWN, Rung.EXACT)
+RUNGS = (
+    Rung.NONE,
+    Rung.CONSTANT,
+    Rung.CLOSED_FORM,
+    Rung.INTERVAL,
+    Rung.CROWN,
+    Rung.EXACT,
+    Rung.ALPHA,
+    Rung.BRANCH,
+    Rung.INPUT_SPLIT,
+    Rung.LEO,
+    Rung.ISA,
+)
+"""What can settle a coordinate by bounds, cheapest first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +81,14 @@ class Settled:
 
 
 @dataclass(frozen=True, eq=False)
+class Known:
+    """What was proved of a pre-activation elsewhere: its interval, and by what (flat, an index into ``RUNGS`` each)."""
+
+    interval: Interval
+    rung: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Bounds:
     """Proven bounds of a whole network on a box; ``relaxations`` and ``settled`` are keyed by ReLU node name."""
 
@@ -81,6 +103,7 @@ def analyse(
     box: Box,
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[str], None] = lambda layer: None,
+    known: Mapping[str, Known] = MappingProxyType({}),
 ) -> Bounds:
     """Bound every tensor of a network whose shape is known.
 
@@ -94,13 +117,15 @@ def analyse(
         Asked between steps; once True only the cheap interval rules are applied.
     progress
         Told the name of each ReLU as its turn comes.
+    known
+        What other provers have shown of pre-activations, by tensor; everything behind profits from it.
 
     Returns
     -------
     Bounds
         Rigorous whatever ``stop`` did.
     """
-    work = _Work(network, box, stop)
+    work = _Work(network, box, stop, known)
     for name, (low, high) in box.outer.items():
         work.intervals[name] = Interval(low, high)
         work.constants[name] = Constancy.of(box.lower[name] == box.upper[name], np.where(low == high, low, 0.0))
@@ -118,8 +143,8 @@ def analyse(
 class _Work:
     """The tables of one analysis while they fill up (local to ``analyse``)."""
 
-    def __init__(self, network: Network, box: Box, stop: Callable[[], bool]) -> None:
-        self.network, self.box, self.stop = network, box, stop
+    def __init__(self, network: Network, box: Box, stop: Callable[[], bool], known: Mapping[str, Known]) -> None:
+        self.network, self.box, self.stop, self.known = network, box, stop, known
         self.intervals: dict[str, Interval] = {}
         self.constants: dict[str, Constancy] = {}
         self.relaxations: dict[str, Relaxation] = {}
@@ -150,6 +175,10 @@ class _Work:
         rung = np.zeros(z.lower.size, dtype=np.int8)
         rung[self.constants[name].constant.ravel()] = RUNGS.index(Rung.CONSTANT)
         self._mark(rung, z, Rung.CLOSED_FORM if linear else Rung.INTERVAL)
+        if name in self.known:
+            z = meet(z, self.known[name].interval)
+            settled = ((z.upper <= 0) | (z.lower >= 0)).ravel() & (rung == 0)
+            rung[settled] = self.known[name].rung[settled]
         z = self._exact_by_interval(name, z, rung)
         corners = Corners(np.zeros(0, dtype=np.int64), self._corners({}, 0), self._corners({}, 0))
         if not self.stop():

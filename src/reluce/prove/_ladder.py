@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -30,10 +31,15 @@ class ProverSettings:
     """What the provers may spend; part of what a run is determined by.
 
     ``seed`` fixes every random choice. ``first_look`` random points and as many data points are tried on all units
-    before any bound is computed; all data are tried on the units that the bounds leave open.
+    before any bound is computed; all data are tried on the units that the bounds leave open. ``method`` is the
+    ``ladder`` of this module, or ``leo`` or ``isa`` as published, on ``solver``; what a solver says counts as a verdict
+    only with ``trust_solver``.
     """
 
     seed: int = 0
+    method: Literal["ladder", "leo", "isa"] = "ladder"
+    solver: str = "highs"
+    trust_solver: bool = False
     first_look: int = 1024
     search: SearchSettings = field(default_factory=SearchSettings)
 
@@ -208,7 +214,9 @@ def _verdicts(network: Network, node: Node, witnesses: Witnesses, bounds: Bounds
         for r, v in zip(rung, verdict, strict=True)
     )
     reason = "" if node in witnesses.layers else "behind an operation that is not modelled"
-    return LayerFacts(node.output, node.name, verdict, names, known.lower, known.upper, positive, negative, reason)
+    ends, signs = (known.lower, known.upper), (positive, negative)
+    attested = np.full(len(verdict), Verdict.UNDECIDED, dtype=np.int8)
+    return LayerFacts(node.output, node.name, verdict, names, *ends, *signs, attested, reason)
 
 
 def _unknown(network: Network, node: Node) -> LayerFacts:
@@ -220,7 +228,7 @@ def _unknown(network: Network, node: Node) -> LayerFacts:
     verdict = np.full(units, Verdict.UNDECIDED, dtype=np.int8)
     rung = (Rung.NONE,) * units
     why = "its shape is not known" if shape is None else "behind an operation that is not modelled"
-    return LayerFacts(node.output, node.name, verdict, rung, -everything, everything, nothing, nothing, why)
+    return LayerFacts(node.output, node.name, verdict, rung, -everything, everything, nothing, nothing, verdict, why)
 
 
 class _Clock:
