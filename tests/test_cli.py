@@ -16,6 +16,7 @@ from tiny_models import (
     DIGITS,
     EXAMPLES,
     all_unstable,
+    beyond_intervals,
     known,
     opaque_between,
     random_chain,
@@ -39,6 +40,9 @@ OPTIONS = [
     "--data",
     "--time-limit",
     "--seed",
+    "--prover",
+    "--solver",
+    "--trust-solver",
     "--input-shape",
     "--json",
     "--quiet",
@@ -640,3 +644,43 @@ def test_the_process_exits_with_the_codes(tmp_path: Path) -> None:
     assert script("compress", source, tmp_path / "out.onnx").returncode == 2
     assert script("compress", source, tmp_path / "out.onnx", "--range", "1,0").returncode == 3
     assert script("compress", source, tmp_path, "--range", "0,1").returncode == 5
+
+
+# Provers on solvers
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prover", "milp"], "--prover 'milp': expected one of ladder, leo, isa"),
+        (["--solver", "highs"], "--solver goes with --prover leo or --prover isa"),
+        (["--prover", "ladder", "--trust-solver"], "--trust-solver goes with --prover leo or --prover isa"),
+        (["--prover", "leo", "--solver", "cplex"], "there is no solver 'cplex'; there are highs"),
+        (["--prover", "isa", "--solver", "scip"], 'pip install "reluce[scip]"'),
+        (["--prover", "isa", "--solver", "gurobi"], 'pip install "reluce[gurobi]"'),
+    ],
+)
+@pytest.mark.parametrize("command", ["compress", "inspect"])
+def test_solvers_that_cannot_be_asked(
+    command: str, arguments: list[str], words: str, source: Path, target: Path, capsys: Capture, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("reluce.solve._solvers.find_spec", lambda package: None)  # no solver is installed
+    out = [target] if command == "compress" else []
+    assert reluce_command(command, source, *out, "--range", "0,1", *arguments) == 2
+    assert words in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_a_solver_from_the_command_line(tmp_path: Path, target: Path, capsys: Capture) -> None:
+    source, report = saved(beyond_intervals(), tmp_path / "in.onnx"), tmp_path / "report.json"
+    more = ["--range", "-1,1", "--prover", "isa", "--solver", "highs", "--json", report]
+    assert reluce_command("compress", source, target, *more, "--trust-solver") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Guarantee: attested by HiGHS, not proved." in text
+    data = json.loads(report.read_text())
+    assert data["solver"]["trusted"] is True
+    assert data["layers"][1]["attested"] == 3
+    assert data["guarantee"]["level"] == "attested"
+    assert target.stat().st_size < source.stat().st_size + 500
+    assert reluce_command("inspect", source, *more) == 0
+    assert "3 units are attested by HiGHS, not proved: they stay" in " ".join(capsys.readouterr().out.split())

@@ -17,6 +17,7 @@ MEANINGS = {
     "exact linear bound": ("reluce.bounds._exact", "_backward"),
     "float error": ("reluce.bounds._float_error", "_error"),
     "gradient": ("reluce.prove._gradient", "_pull_back"),
+    "MILP": ("reluce.solve._encode", "_columns"),
     "droppable": ("reluce.rewrite._shrink", "_restrict"),
     "shrunk": ("reluce.rewrite._shrink", "_shrunk"),
     "sensitivity": ("reluce.rewrite._sensitivity", "_pull"),

@@ -1,6 +1,9 @@
 import gzip
 import hashlib
 import json
+import re
+import signal
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -10,10 +13,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, helper
+from solving import in_process, lying
 from tiny_models import (
     DIGITS,
     EXAMPLES,
     all_unstable,
+    beyond_intervals,
     build,
     chain,
     exact_output,
@@ -29,6 +34,7 @@ from tiny_models import (
 import reluce
 from reluce import (
     Box,
+    CheckFailed,
     DomainError,
     ModelError,
     OutputError,
@@ -40,6 +46,7 @@ from reluce import (
     inspect,
     parse_guarantee,
 )
+from reluce.prove import _ladder
 
 Array = np.ndarray[Any, Any]
 WITHIN = Settings(budget=1e-5)
@@ -566,3 +573,96 @@ def test_weights_that_are_shared_are_not_stored_twice_to_save_a_unit(shared: boo
     else:
         assert report.compressed.parameters < report.model.parameters
         assert report.layers[0].kept == 7
+
+
+# What a solver attests
+
+
+def by_solver(method: str, trust: bool, budget: float | None = None, **more: Any) -> Settings:
+    return Settings(budget, prover=ProverSettings(method=method, trust_solver=trust), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["leo", "isa"])
+def test_attested_units_go_only_where_the_solver_is_trusted(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_ladder, "open_session", lambda solver, problem, stop: in_process(problem))
+    report, target = small(beyond_intervals(), tmp_path, "-1,1", settings=by_solver(method, trust=False))
+    second = report.layers[1]
+    assert (second.undecided, second.unstable, second.attested) == (3, 1, 3)
+    assert second.attested_as == ("inactive", "active", "active", "undecided")
+    assert target.read_bytes() == beyond_intervals().SerializeToString()
+    assert report.guarantee is not None
+    assert report.guarantee.level == "exact"
+    target.unlink()
+
+    report, target = small(beyond_intervals(), tmp_path, "-1,1", settings=by_solver(method, trust=True))
+    second = report.layers[1]
+    assert (second.inactive, second.active, second.unstable, second.undecided) == (1, 2, 1, 0)
+    assert second.proved_by[:3] == (method,) * 3
+    assert (second.attested, second.kept) == (3, 2)
+    assert report.guarantee is not None
+    assert (report.guarantee.level, report.guarantee.epsilon) == ("attested", 0.0)
+    assert "Guarantee: attested by HiGHS, not proved. If it is right about 3 units" in " ".join(str(report).split())
+    shrunk = onnx.load(target)
+    entries = {entry.key: entry.value for entry in shrunk.metadata_props}
+    assert entries["reluce.guarantee"] == "attested"
+    assert entries["reluce.attested_by"] == f"{method.upper()} on HiGHS"
+    for point in [[Fraction(a, 4), Fraction(b, 4)] for a in range(-4, 5) for b in range(-4, 5)]:
+        assert exact_output(shrunk, point) == exact_output(beyond_intervals(), point)
+
+
+def test_a_trusted_solver_that_had_nothing_to_add_leaves_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_ladder, "open_session", lambda solver, problem, stop: in_process(problem))
+    report = compress(known(), "0,1", settings=by_solver("isa", trust=True)).report
+    assert report.guarantee is not None
+    assert report.guarantee.level == "exact"
+    assert [row.attested for row in report.layers] == [0]
+
+
+@pytest.mark.parametrize("budget", [None, 1e-5])
+def test_a_lying_solver(tmp_path: Path, budget: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without trust its lies change nothing; with trust, what can be seen of them stops the run."""
+    monkeypatch.setattr(_ladder, "open_session", lambda solver, problem, stop: lying(problem))
+    monkeypatch.setattr(_ladder, "_first_look", lambda *_: None)
+    source, target = saved(beyond_intervals(), tmp_path / "in.onnx"), tmp_path / "out.onnx"
+    report = compress(source, "-1,1", output=target, settings=by_solver("leo", False, budget)).report
+    assert target.read_bytes() == source.read_bytes()
+    assert sum(row.attested or 0 for row in report.layers) > 0
+    target.unlink()
+    with pytest.raises(CheckFailed):
+        compress(source, "-1,1", output=target, settings=by_solver("leo", True, budget))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("method", ["leo", "isa"])
+def test_time_and_ctrl_c_stop_a_solver_prover(method: str) -> None:
+    began = time.monotonic()
+    report = inspect(DIGITS, "0,1", settings=by_solver(method, trust=False, time_limit=0.5)).report
+    assert time.monotonic() - began < 0.5 + 2 + 2  # the rest is for reading the file on a busy machine
+    assert report.cut_short
+    assert sum(row.inactive for row in report.layers) == 15  # proved by intervals
+
+    def pressed(what: str) -> None:
+        if what.startswith(method.upper()):
+            signal.raise_signal(signal.SIGINT)
+
+    began = time.monotonic()
+    report = inspect(DIGITS, "0,1", settings=by_solver(method, trust=False), progress=pressed).report
+    assert time.monotonic() - began < 4
+    assert report.cut_short
+    assert report.solver is not None
+    assert report.solver.solves == report.solver.unanswered <= 2
+
+
+@pytest.mark.parametrize(
+    ("prover", "words"),
+    [
+        (ProverSettings(method="milp"), "prover 'milp': expected one of ladder, leo, isa"),  # type: ignore[arg-type]
+        (ProverSettings(trust_solver=True), "trust_solver goes with the provers that ask a solver"),
+        (ProverSettings(method="leo", solver="cplex"), "no solver 'cplex'"),
+    ],
+)
+def test_settings_of_solvers_that_make_no_sense(prover: ProverSettings, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        Settings(prover=prover)

@@ -9,7 +9,7 @@ from tiny_models import all_unstable, known, opaque_between, saved
 from reluce import Report, Settings, compress, inspect
 from reluce.facts import Facts, Guarantee, LayerFacts, Refusal, Rung, Verdict
 from reluce.io import Sizes, loads
-from reluce.report import LayerRow, as_text, layer_rows
+from reluce.report import LayerRow, SolverUse, as_text, layer_rows
 from reluce.verify import Check
 
 
@@ -126,6 +126,7 @@ def test_json_is_plain_and_holds_what_was_printed() -> None:
     assert data["compressed"] == {"parameters": 250, "nonzeros": 225, "macs": 200, "bytes": 1024}
     assert data["guarantee"] == {
         "level": "within",
+        "conditional": False,
         "epsilon": 2.5e-6,
         "budget": 1e-5,
         "epsilons": {"y": [0.0, 2.5e-6]},
@@ -188,3 +189,57 @@ def test_real_reports_print_and_become_json(tmp_path: Path, settings: Settings) 
             json.dumps(done.to_json(), allow_nan=False)
             assert "h1" in str(done)
             assert done.cut_short == (settings.time_limit == 0)
+
+
+# Solvers
+
+
+def asked(trusted: bool, attested: int = 2, unanswered: int = 0) -> Report:
+    use = SolverUse("leo", "highs", trusted, solves=40, nodes=7, seconds=1.5, unanswered=unanswered)
+    layer = replace(row(), attested=attested, attested_as=("inactive",) * attested + ("undecided",) * (10 - attested))
+    level = Guarantee("attested" if trusted else "exact", 1e-5, {"y": np.array([0.0])})
+    return replace(report(), layers=(layer,), guarantee=level, solver=use)
+
+
+def test_attested_units_have_a_column_only_where_a_solver_was_asked() -> None:
+    assert "attested" not in as_text(report())
+    assert "attested" not in report().to_json()["layers"][0]
+    assert "solver" not in report().to_json()
+    assert cells(as_text(asked(False)), "relu") == ["relu", "10", "1", "2", "3", "4", "0", "2", "4"]
+    layer = asked(False).to_json()["layers"][0]
+    assert (layer["attested"], layer["attested_as"].count("inactive")) == (2, 2)
+    assert cells(as_text(asked(False, attested=0)), "relu")[7] == "0"
+
+
+def test_without_trust_the_promise_is_a_proof_and_attested_units_stay() -> None:
+    text = flat(asked(False))
+    assert "Guarantee: exact. The outputs are equal" in text
+    assert "note: LEO on HiGHS: 40 solves, 7 nodes, 1.50 s" in text
+    assert "2 units are attested by HiGHS, not proved: they stay (--trust-solver removes them)" in text
+    assert asked(False).to_json()["guarantee"]["conditional"] is False
+    assert "not proved" not in flat(asked(False, attested=0))
+
+
+def test_with_trust_nothing_claims_a_proof() -> None:
+    text = flat(asked(True))
+    promise = "Guarantee: attested by HiGHS, not proved. If it is right about 2 units, the outputs are equal for every"
+    assert promise in text
+    assert "they count as if they were proved" in text
+    assert "Guarantee: exact" not in text
+    data = asked(True).to_json()
+    assert (data["guarantee"]["level"], data["guarantee"]["conditional"]) == ("attested", True)
+    assert data["solver"] == {
+        "method": "leo",
+        "solver": "highs",
+        "trusted": True,
+        "solves": 40,
+        "nodes": 7,
+        "seconds": 1.5,
+        "unanswered": 0,
+    }
+    loose = replace(asked(True), guarantee=Guarantee("attested", 1e-5, {"y": np.array([2.5e-6])}))
+    assert "If it is right about 2 units, no output differs by more than 2.5e-06 for every input" in flat(loose)
+
+
+def test_lost_solves_are_counted() -> None:
+    assert "40 solves, 3 without an answer, 7 nodes" in flat(asked(False, unanswered=3))

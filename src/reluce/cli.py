@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -28,7 +28,7 @@ from reluce.errors import (
     UsageError,
 )
 from reluce.io import demand_writable, open_model, replace_file
-from reluce.prove import ProverSettings
+from reluce.prove import Method, ProverSettings
 from reluce.report import Report, render
 from reluce.settings import Settings, parse_guarantee
 
@@ -101,6 +101,22 @@ TimeLimit = Annotated[
     float | None, typer.Option(metavar="SECONDS", min=0.0, help="Stop proving and rewriting then; use what is proved.")
 ]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random points that refutation tries.")]
+Prover = Annotated[
+    str,
+    typer.Option(
+        "--prover",
+        metavar="ladder|leo|isa",
+        help="ladder: rigorous proofs. leo, isa: as published, on a solver; its word is shown as attested.",
+    ),
+]
+Solver = Annotated[
+    str | None,
+    typer.Option("--solver", metavar="highs|scip|gurobi", help="The solver of leo and isa.  [default: highs]"),
+]
+TrustSolver = Annotated[
+    bool,
+    typer.Option("--trust-solver", help="Use what the solver says as if it were proved; all outputs say attested."),
+]
 InputShape = Annotated[
     list[str] | None,
     typer.Option(
@@ -134,12 +150,16 @@ def compress_command(
     guarantee: GuaranteeText = "exact",
     time_limit: TimeLimit = None,
     seed: Seed = 0,
+    prover: Prover = "ladder",
+    solver: Solver = None,
+    trust_solver: TrustSolver = False,
     input_shape: InputShape = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Write a smaller network with the same function on the domain."""
-    settings = Settings(parse_guarantee(guarantee), time_limit, ProverSettings(seed=seed), _shapes(input_shape))
+    provers = _prover(seed, prover, solver, trust_solver)
+    settings = Settings(parse_guarantee(guarantee), time_limit, provers, _shapes(input_shape))
     if save_domain is None and domain_from_data is not None:
         save_domain = target.with_name(target.name.removesuffix(".gz").removesuffix(".onnx") + ".domain.npz")
     read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}
@@ -161,12 +181,15 @@ def inspect_command(
     data: DataFile = None,
     time_limit: TimeLimit = None,
     seed: Seed = 0,
+    prover: Prover = "ladder",
+    solver: Solver = None,
+    trust_solver: TrustSolver = False,
     input_shape: InputShape = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Show how many units of each layer are stable on the domain; write no network."""
-    settings = Settings(None, time_limit, ProverSettings(seed=seed), _shapes(input_shape))
+    settings = Settings(None, time_limit, _prover(seed, prover, solver, trust_solver), _shapes(input_shape))
     read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}
     _demand_distinct(read, {"--json": json_file, "--save-domain": save_domain})
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
@@ -263,6 +286,14 @@ def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
         if not separator:
             raise UsageError(f"--input-shape {text!r}: expected NAME:D0,D1,..")
     return shapes or None
+
+
+def _prover(seed: int, method: str, solver: str | None, trust: bool) -> ProverSettings:
+    if method == "ladder" and (solver is not None or trust):
+        raise UsageError(f"{'--trust-solver' if trust else '--solver'} goes with --prover leo or --prover isa")
+    if method not in get_args(Method):
+        raise UsageError(f"--prover {method!r}: expected one of {', '.join(get_args(Method))}")
+    return ProverSettings(seed=seed, method=cast(Method, method), solver=solver or "highs", trust_solver=trust)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,12 @@ import numpy as np
 from reluce._version import __version__
 from reluce.domain import Box, DomainLike
 from reluce.errors import Interrupted
-from reluce.facts import Facts, Guarantee, Refusal
+from reluce.facts import Facts, Guarantee, Refusal, Rung
 from reluce.inputs import Data, domain_of, outside, samples_of
 from reluce.io import Loaded, OnnxLoaded, Output, Sizes, demand_output, measure, open_model, rebuild, save
 from reluce.network import Network, Opaque
 from reluce.prove import Proof, prove
-from reluce.report import Report, layer_rows
+from reluce.report import Report, SolverUse, layer_rows
 from reluce.result import Result
 from reluce.rewrite import Original, Rewriting, rewrite
 from reluce.run import Deadline
@@ -100,7 +100,7 @@ def compress(
         )
         run.lap("rewrite")
         progress("checking the result")
-        small, rewriting = _smaller(loaded, box, rewriting, proof.facts)
+        small, rewriting = _smaller(loaded, box, rewriting, proof.facts, run.solver(proof))
         outcome = unchanged() if small is loaded else check(loaded, small, box, rewriting.guarantee, proof.facts.points)
         sizes = measure(small)
         save(small, output)
@@ -141,7 +141,8 @@ class _Run:
         self.settings, self.progress = settings, progress
         self.deadline = Deadline(settings.time_limit)
         self.notes: tuple[str, ...] = ()
-        self.seconds = dict.fromkeys(("load", "refute", "bounds", "rewrite", "verify"), 0.0)
+        solve = () if settings.prover.method == "ladder" else ("solve",)
+        self.seconds = dict.fromkeys(("load", "refute", "bounds", *solve, "rewrite", "verify"), 0.0)
         self._start = self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
@@ -166,6 +167,13 @@ class _Run:
             raise Interrupted("interrupted before anything was proved; nothing was written")
         return box, proof
 
+    def solver(self, proof: Proof) -> SolverUse | None:
+        """What a solver was asked, if one was."""
+        if proof.effort is None:
+            return None
+        prover = self.settings.prover
+        return SolverUse(prover.method, prover.solver, prover.trust_solver, **asdict(proof.effort))
+
     def report(
         self,
         loaded: Loaded,
@@ -176,27 +184,34 @@ class _Run:
         outcome: Check | None = None,
     ) -> Report:
         refusals: tuple[Refusal, ...] = () if rewriting is None else rewriting.refusals
+        kept, solver = None if rewriting is None else rewriting.kept, self.solver(proof)
         return Report(
             name=loaded.name,
             domain=box.description,
             assumption=box.assumption,
             model=measure(loaded),
             compressed=compressed,
-            layers=layer_rows(loaded.network, proof.facts, None if rewriting is None else rewriting.kept),
+            layers=layer_rows(loaded.network, proof.facts, kept, solver is not None),
             guarantee=None if rewriting is None else rewriting.guarantee,
             check=outcome,
             seconds={**self.seconds, "total": time.perf_counter() - self._start},
             refusals=refusals,
             notes=(*loaded.notes, *self.notes, *_opaque_notes(loaded.network)),
             cut_short=self.deadline.cut,
+            solver=solver,
         )
 
 
-def _smaller(loaded: Loaded, box: Box, rewriting: Rewriting, facts: Facts) -> tuple[Loaded, Rewriting]:
+def _smaller(
+    loaded: Loaded, box: Box, rewriting: Rewriting, facts: Facts, solver: SolverUse | None
+) -> tuple[Loaded, Rewriting]:
     """The model of a rewritten network, or the original where sharing weights had made it smaller than that."""
-    small = rebuild(loaded, rewriting.network, _metadata(loaded, box, rewriting.guarantee))
-    if small is loaded or measure(small).parameters <= measure(loaded).parameters:
+    promised = _labelled(rewriting, facts)
+    small = rebuild(loaded, rewriting.network, _metadata(loaded, box, promised.guarantee, solver))
+    if small is loaded:
         return small, rewriting
+    if measure(small).parameters <= measure(loaded).parameters:
+        return small, promised
     why = "weights that several nodes share would have to be stored for each, and the model would grow"
     whole = replace(
         rewriting,
@@ -210,10 +225,18 @@ def _smaller(loaded: Loaded, box: Box, rewriting: Rewriting, facts: Facts) -> tu
     return loaded, whole
 
 
-def _metadata(loaded: Loaded, box: Box, guarantee: Guarantee) -> dict[str, str]:
+def _labelled(rewriting: Rewriting, facts: Facts) -> Rewriting:
+    """A promise that rests on a solver's word says so, whatever its epsilon is."""
+    if all(rung not in (Rung.LEO, Rung.ISA) for layer in facts.layers.values() for rung in layer.rung):
+        return rewriting
+    return replace(rewriting, guarantee=replace(rewriting.guarantee, level="attested"))
+
+
+def _metadata(loaded: Loaded, box: Box, guarantee: Guarantee, solver: SolverUse | None) -> dict[str, str]:
     if not isinstance(loaded, OnnxLoaded):
         return {}
-    level = guarantee.level if guarantee.level == "exact" else f"within={guarantee.budget!r}"
+    level = f"within={guarantee.budget!r}" if guarantee.level == "within" else guarantee.level
+    attested = {"reluce.attested_by": str(solver)} if guarantee.level == "attested" else {}
     return {
         "reluce.version": __version__,
         "reluce.original_sha256": hashlib.sha256(loaded.data).hexdigest(),
@@ -221,6 +244,7 @@ def _metadata(loaded: Loaded, box: Box, guarantee: Guarantee) -> dict[str, str]:
         "reluce.domain_sha256": box.digest,
         "reluce.guarantee": level,
         "reluce.epsilon": repr(guarantee.epsilon),
+        **attested,
     }
 
 

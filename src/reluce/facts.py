@@ -106,7 +106,8 @@ class Refusal:
 class Guarantee:
     """The promise about the outputs: ``|N'_i(x) - N_i(x)| <= epsilon_i`` for every x of the domain, over the reals.
 
-    ``level`` is ``exact`` (every epsilon is 0) or ``within``. ``epsilons`` gives an array per graph output.
+    ``level`` is ``exact`` (every epsilon is 0) or ``within``; ``attested`` where it holds only if a solver's word does.
+    ``epsilons`` gives an array per graph output.
     """
 
     level: str

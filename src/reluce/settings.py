@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from reluce.errors import UsageError
-from reluce.prove import ProverSettings
+from reluce.prove import Method, ProverSettings
+from reluce.solve import find_solver
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,14 @@ class Settings:
     time_limit
         Seconds after which no new step of proving or rewriting starts; ``None`` for no limit.
     prover
-        Seed and budgets of the provers.
+        Which provers, with their seed and budgets.
     input_shapes
         Full ONNX shapes of inputs whose dimensions the model leaves open.
+
+    Raises
+    ------
+    UsageError
+        When a value makes no sense, or the solver that a prover needs is not installed.
     """
 
     budget: float | None = None
@@ -38,6 +44,12 @@ class Settings:
             raise UsageError(f"budget {self.budget!r}: expected a positive number, or None for the exact guarantee")
         if self.time_limit is not None and not self.time_limit >= 0:
             raise UsageError(f"time limit {self.time_limit!r}: expected seconds, or None for no limit")
+        if self.prover.method not in get_args(Method):
+            raise UsageError(f"prover {self.prover.method!r}: expected one of {', '.join(get_args(Method))}")
+        if self.prover.method != "ladder":
+            find_solver(self.prover.solver)
+        elif self.prover.trust_solver:
+            raise UsageError("trust_solver goes with the provers that ask a solver: leo, isa")
 
 
 DEFAULTS = Settings()

@@ -63,6 +63,13 @@ def known(dtype: Any = np.float32, batch: int | str = "N") -> ModelProto:
     return chain([(KNOWN_W1, KNOWN_B1), (KNOWN_W2, KNOWN_B2)], dtype, batch)
 
 
+def beyond_intervals() -> ModelProto:
+    """On [-1, 1]^2 intervals leave the second layer open: one inactive, two active, one unstable unit."""
+    first = [[1, 1], [-1, -1], [1, -1]], [0, 0, 0.25]
+    second = [[1, 1, 0], [-1, -1, 0], [-1, -1, 0], [1, -1, 1]], [-2.5, 2.5, 3, 0.5]
+    return chain([first, second, ([[1, 1, 1, 1], [3, 1, -1, 2]], [0, 1])])
+
+
 def all_unstable() -> ModelProto:
     """Nothing can go on [0, 1]^2."""
     return chain([([[1, -1], [-1, 1]], [0, 0.25]), ([[1, 2]], [0])])

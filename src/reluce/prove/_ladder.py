@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,14 +17,22 @@ from reluce.bounds import RUNGS, Bounds, Corners, analyse, exact_cost
 from reluce.domain import Box
 from reluce.facts import Facts, LayerFacts, Rung, Verdict
 from reluce.network import Array, Network, Node, Relu
+from reluce.prove._attest import Effort, Question, attested, trusted
+from reluce.prove._isa import isa
+from reluce.prove._leo import leo
 from reluce.prove._refute import Search, SearchSettings
 from reluce.prove._witnesses import BATCH, LACKING, Witnesses, by_unit
+from reluce.solve import open_session
 
 EXACT_POINTS = 5_000_000
 """Multiplications that exact evaluation of candidate witnesses may spend."""
 
 MOST_NUMBERS = 20_000_000
 """Numbers in the points that are tried at first (160 MB): networks with very large inputs get fewer points."""
+
+
+Method = Literal["ladder", "leo", "isa"]
+"""Who decides the units: the provers of this module, or those that lean on a solver."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class ProverSettings:
     """
 
     seed: int = 0
-    method: Literal["ladder", "leo", "isa"] = "ladder"
+    method: Method = "ladder"
     solver: str = "highs"
     trust_solver: bool = False
     first_look: int = 1024
@@ -46,11 +55,15 @@ class ProverSettings:
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """The outcome of proving: facts about units, the bounds behind them, and the seconds that each part took."""
+    """The outcome of proving: facts about units, the bounds behind them, and the seconds that each part took.
+
+    ``effort`` is what a solver was asked, if one was.
+    """
 
     facts: Facts
     bounds: Bounds
     seconds: Mapping[str, float]
+    effort: Effort | None = None
 
 
 def prove(
@@ -79,7 +92,7 @@ def prove(
     Returns
     -------
     Proof
-        Verdicts that are rigorous whatever ``stop`` did.
+        Verdicts that are rigorous whatever ``stop`` did; with ``trust_solver`` some rest on a solver's word.
     """
     clock = _Clock()
     generator = np.random.default_rng(settings.seed)
@@ -88,6 +101,8 @@ def prove(
     if box.has_points and not stop():
         _first_look(witnesses, box, data, generator, settings)
     clock.lap("refute")
+    if settings.method != "ladder":
+        return _by_solver(witnesses, box, data, settings, stop, progress, clock)
     bounds = analyse(network, box, stop, lambda layer: progress(f"bounding {layer}"))
     clock.lap("bounds")
     if box.has_points and not stop():
@@ -96,6 +111,42 @@ def prove(
     clock.lap("refute")
     layers = {node.name: _verdicts(network, node, witnesses, bounds) for node in network.relus}
     return Proof(Facts(layers, witnesses.points), bounds, clock.seconds)
+
+
+def _by_solver(
+    witnesses: Witnesses,
+    box: Box,
+    data: Mapping[str, Array] | None,
+    settings: ProverSettings,
+    stop: Callable[[], bool],
+    progress: Callable[[str], None],
+    clock: _Clock,
+) -> Proof:
+    """Intervals and witnesses, then LEO or ISA; what they attest is used only where the user trusts the solver."""
+    network = witnesses.network
+    bounds = analyse(network, box, stop=lambda: True)
+    clock.lap("bounds")
+    for node in witnesses.layers:
+        witnesses.close(node, _known(network, node, bounds).stable)
+    if data is not None and box.has_points:
+        _all_data(witnesses, data, stop)
+    clock.lap("refute")
+    ask, rung = {"leo": (leo, Rung.LEO), "isa": (isa, Rung.ISA)}[settings.method]
+    word = ask(
+        Question(network, box, bounds, witnesses, partial(open_session, settings.solver, stop=stop), stop, progress)
+    )
+    clock.lap("solve")
+    layers = {
+        node.name: attested(
+            node, _verdicts(network, node, witnesses, bounds), bounds.intervals.get(node.inputs[0]), word
+        )
+        for node in network.relus
+    }
+    facts = Facts(layers, witnesses.points)
+    if settings.trust_solver:
+        facts, bounds = trusted(network, box, facts, bounds, rung)
+    clock.lap("bounds")
+    return Proof(facts, bounds, clock.seconds, word.effort)
 
 
 def _first_look(
@@ -240,5 +291,5 @@ class _Clock:
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self.seconds[name] += now - self._last
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now

@@ -19,7 +19,9 @@ class LayerRow:
     """Units of one ReLU by verdict, and how many the compressed network keeps (``None``: nothing was rewritten).
 
     ``verdicts``, ``proved_by``, ``lower`` and ``upper`` have one entry per unit: what is known of its pre-activation.
-    ``kept_units`` are the original indices of the units that remain, in order.
+    ``kept_units`` are the original indices of the units that remain, in order. ``attested`` counts the units for which
+    only a solver vouches (``None``: none was asked), and ``attested_as`` says as what: they are among the undecided, or
+    under their verdict where the solver is trusted.
     """
 
     name: str
@@ -36,11 +38,40 @@ class LayerRow:
     lower: tuple[float, ...] = ()
     upper: tuple[float, ...] = ()
     kept_units: tuple[int, ...] | None = None
+    attested: int | None = None
+    attested_as: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SolverUse:
+    """Which solver was asked in what way, whether its word counts, and what it took (``seconds`` are its own).
+
+    ``unanswered`` counts solves that ended without an answer: out of time, failed.
+    """
+
+    method: str
+    solver: str
+    trusted: bool
+    solves: int
+    nodes: int
+    seconds: float
+    unanswered: int
+
+    def __str__(self) -> str:
+        return f"{self.method.upper()} on {self.name}"
+
+    @property
+    def name(self) -> str:
+        """The solver as its makers spell it."""
+        return {"highs": "HiGHS", "scip": "SCIP", "gurobi": "Gurobi"}.get(self.solver, self.solver)
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of ``compress`` or ``inspect``; printing it shows the tables that the command line shows."""
+    """The outcome of ``compress`` or ``inspect``; printing it shows the tables that the command line shows.
+
+    ``solver`` is there where one was asked.
+    """
 
     name: str
     domain: str
@@ -54,6 +85,7 @@ class Report:
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
     cut_short: bool = False
+    solver: SolverUse | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values; infinite numbers become ``None``."""
@@ -65,10 +97,13 @@ class Report:
             "model": asdict(self.model),
             "layers": layers,
         }
+        if self.solver is not None:
+            result["solver"] = asdict(self.solver)
         if self.compressed is not None and self.guarantee is not None and self.check is not None:
             result["compressed"] = asdict(self.compressed)
             result["guarantee"] = {
                 "level": self.guarantee.level,
+                "conditional": self.guarantee.level == "attested",
                 "epsilon": _finite(self.guarantee.epsilon),
                 "budget": self.guarantee.budget,
                 "epsilons": {name: [_finite(v) for v in e.tolist()] for name, e in self.guarantee.epsilons.items()},
@@ -95,8 +130,10 @@ class Report:
         return as_text(self)
 
 
-def layer_rows(network: Network, facts: Facts, kept: Mapping[str, Array] | None) -> tuple[LayerRow, ...]:
-    """One row per ReLU, in topological order."""
+def layer_rows(
+    network: Network, facts: Facts, kept: Mapping[str, Array] | None, solver: bool = False
+) -> tuple[LayerRow, ...]:
+    """One row per ReLU, in topological order; ``solver`` says whether one was asked."""
     return tuple(
         LayerRow(
             name=layer.layer,
@@ -108,19 +145,27 @@ def layer_rows(network: Network, facts: Facts, kept: Mapping[str, Array] | None)
             undecided=layer.count(Verdict.UNDECIDED),
             kept=None if kept is None else len(kept[layer.node]),
             reason=layer.reason,
-            verdicts=tuple(Verdict(int(verdict)).name.lower() for verdict in layer.verdict),
+            verdicts=_names(layer.verdict),
             proved_by=tuple(str(rung) for rung in layer.rung),
             lower=tuple(layer.lower.tolist()),
             upper=tuple(layer.upper.tolist()),
             kept_units=None if kept is None else tuple(int(unit) for unit in kept[layer.node]),
+            attested=int((layer.attested != Verdict.UNDECIDED).sum()) if solver else None,
+            attested_as=_names(layer.attested) if solver else (),
         )
         for layer in facts.layers.values()
     )
 
 
+def _names(verdicts: Array) -> tuple[str, ...]:
+    return tuple(Verdict(int(verdict)).name.lower() for verdict in verdicts)
+
+
 def _layer(row: LayerRow) -> dict[str, Any]:
     """Units as lists; infinite bounds become ``None``."""
     result = asdict(row)
+    if row.attested is None:
+        del result["attested"], result["attested_as"]
     result["lower"], result["upper"] = [_finite(v) for v in row.lower], [_finite(v) for v in row.upper]
     return result
 

@@ -32,6 +32,7 @@ def _layers(report: Report) -> Table:
     table = Table()
     table.add_column("layer", overflow="fold")
     columns = ["units", "constant", "inactive", "active", "unstable", "undecided"]
+    columns += ["attested"] if report.solver is not None else []
     for name in columns + (["kept"] if report.compressed is not None else []):
         table.add_column(name, justify="right")
     for row in report.layers:
@@ -63,7 +64,7 @@ def _lines(report: Report) -> list[str]:
         lines += [_nothing_gone(report)] if report.compressed == report.model else []
         lines += [_promise(report), _check(report)]
     lines += [f"why kept: {refusal.where}: {refusal.what}: {refusal.why}" for refusal in report.refusals]
-    lines += _undecided(report)
+    lines += _undecided(report) + _solver(report)
     lines += [f"note: {note}" for note in report.notes]
     if report.cut_short:
         lines.append("note: time ran out or the run was interrupted; what was proved by then was used")
@@ -82,6 +83,23 @@ def _undecided(report: Report) -> list[str]:
         if row.reason:
             layers.setdefault(row.reason, []).append(row.name)
     return [f"note: undecided, {reason}: {', '.join(names)}" for reason, names in layers.items()]
+
+
+def _solver(report: Report) -> list[str]:
+    """What a solver was asked, and what its word is worth here."""
+    solver = report.solver
+    if solver is None:
+        return []
+    lost = f", {solver.unanswered:,} without an answer" if solver.unanswered else ""
+    asked = f"note: {solver}: {solver.solves:,} solves{lost}, {solver.nodes:,} nodes, {solver.seconds:.2f} s"
+    if not _attested(report):
+        return [asked]
+    worth = "they count as if they were proved" if solver.trusted else "they stay (--trust-solver removes them)"
+    return [asked, f"note: {_attested(report):,} units are attested by {solver.name}, not proved: {worth}"]
+
+
+def _attested(report: Report) -> int:
+    return sum(row.attested or 0 for row in report.layers)
 
 
 def _ceiling(value: float) -> str:
@@ -103,10 +121,16 @@ def _promise(report: Report) -> str:
     guarantee = report.guarantee
     assert guarantee is not None
     where = f"for every input of the domain{' (an assumption)' if report.assumption else ''}, over the reals"
+    if guarantee.level == "attested" and report.solver is not None:
+        what = f"attested by {report.solver.name}, not proved. If it is right about {_attested(report):,} units, "
+        return f"Guarantee: {what}{_effect(guarantee.epsilon)} {where}."
     name = "exact" if guarantee.level == "exact" else f"within={guarantee.budget:g}"
-    if guarantee.epsilon == 0:
-        return f"Guarantee: {name}. The outputs are equal {where}."
-    return f"Guarantee: {name}. No output differs by more than {_ceiling(guarantee.epsilon)} {where}."
+    effect = _effect(guarantee.epsilon)
+    return f"Guarantee: {name}. {effect[0].upper()}{effect[1:]} {where}."
+
+
+def _effect(epsilon: float) -> str:
+    return "no output differs by more than " + _ceiling(epsilon) if epsilon else "the outputs are equal"
 
 
 def _check(report: Report) -> str:
