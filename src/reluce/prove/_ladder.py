@@ -16,6 +16,7 @@ from reluce.bounds import RUNGS, Bounds, Corners, analyse, exact_cost
 from reluce.domain import Box
 from reluce.facts import Facts, LayerFacts, Rung, Verdict
 from reluce.network import Array, Network, Node, Relu
+from reluce.prove._closing import Closing, ClosingSettings
 from reluce.prove._refute import Search, SearchSettings
 from reluce.prove._witnesses import BATCH, LACKING, Witnesses, by_unit
 
@@ -42,6 +43,7 @@ class ProverSettings:
     trust_solver: bool = False
     first_look: int = 1024
     search: SearchSettings = field(default_factory=SearchSettings)
+    closing: ClosingSettings = field(default_factory=ClosingSettings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +96,12 @@ def prove(
         progress("refuting what is open")
         _second_look(network, box, witnesses, bounds, data, generator, settings, stop, progress)
     clock.lap("refute")
+    closing = Closing(network, box, witnesses, bounds, settings.closing, stop)
+    for node in witnesses.layers:
+        progress(f"proving what is open in {node.output}")
+        closing.layer(node)
+    bounds = closing.bounds
+    clock.lap("prove")
     layers = {node.name: _verdicts(network, node, witnesses, bounds) for node in network.relus}
     return Proof(Facts(layers, witnesses.points), bounds, clock.seconds)
 
@@ -235,7 +243,7 @@ class _Clock:
     """Adds up seconds by name."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {"refute": 0.0, "bounds": 0.0}
+        self.seconds: dict[str, float] = {"refute": 0.0, "bounds": 0.0, "prove": 0.0}
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:

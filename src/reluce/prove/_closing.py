@@ -1,0 +1,187 @@
+"""Proofs for the units that bounds and witnesses have left open, layer by layer: optimised slopes, then splitting.
+
+What is proved of a layer tightens every bound behind it, so the layers are taken in order and the bounds are computed
+anew whenever something was gained. Where a bound is far from zero and the best point close to it, a proof is out of
+reach and nothing is spent: see ``ClosingSettings.hope``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reluce.bounds import RUNGS, Bounds, Interval, Known, analyse
+from reluce.domain import Box
+from reluce.facts import Rung
+from reluce.network import Array, Network, Node, evaluate
+from reluce.prove._alpha import tightened, upper_bounds
+from reluce.prove._arrays import Arrays
+from reluce.prove._branch import Branched, BranchSettings, branch
+from reluce.prove._dual import Dual
+from reluce.prove._slopes import Descent
+from reluce.prove._witnesses import Witnesses, by_unit
+
+
+@dataclass(frozen=True)
+class ClosingSettings:
+    """What proofs may spend.
+
+    A coordinate is worth splitting where its bound is at most ``hope`` times as far from zero as its best point.
+    """
+
+    hope: float = 30.0
+    slopes: Descent = field(default_factory=lambda: Descent(steps=60))
+    tighten: Descent = field(default_factory=lambda: Descent(steps=20))
+    branch: BranchSettings = field(default_factory=BranchSettings)
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class _Goals:
+    """Flat coordinates of one pre-activation that may be stable: ``sign * z[row] <= 0`` is to be proved."""
+
+    node: Node
+    rows: Array
+    signs: Array
+    units: Array
+
+    def only(self, mask: Array) -> _Goals:
+        return _Goals(self.node, self.rows[mask], self.signs[mask], self.units[mask])
+
+
+class Closing:
+    """Working state: bounds that get better, and what was proved by which rung."""
+
+    def __init__(
+        self,
+        network: Network,
+        box: Box,
+        witnesses: Witnesses,
+        bounds: Bounds,
+        settings: ClosingSettings,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.network, self.box, self.witnesses, self.bounds = network, box, witnesses, bounds
+        self.settings, self.stop = settings, stop
+        self.arrays = Arrays(settings.device)
+        self.known: dict[str, Known] = {}
+        self.tight: set[str] = set()
+
+    def layer(self, node: Node) -> None:
+        """Try to prove what is open in one ReLU."""
+        goals = self._goals(node)
+        if not goals.rows.size or self.stop():
+            return
+        goals = self._hopeful(goals, 10 * self.settings.hope)
+        if not goals.rows.size:
+            return
+        self._alpha(goals)
+        goals = self._hopeful(self._goals(node), self.settings.hope)
+        if goals.rows.size:
+            self._tighten_in_front(node)
+            self._alpha(goals)
+        for goal in self._by_hope(self._hopeful(self._goals(node), self.settings.hope)):
+            if self.stop():
+                return
+            self._branch(goal)
+
+    # What is open, and whether there is hope
+
+    def _goals(self, node: Node) -> _Goals:
+        z = self.bounds.intervals[node.inputs[0]]
+        places = by_unit(np.arange(z.lower.size).reshape(1, *z.lower.shape), node)[0]
+        rows, signs, units = [], [], []
+        for lacking, ends, sign in zip(self.witnesses.open(node), (z.upper, -z.lower), (1.0, -1.0), strict=True):
+            for unit in np.flatnonzero(lacking):
+                mine = places[:, unit]
+                mine = mine[ends.ravel()[mine] > 0]
+                rows.extend(mine)
+                signs.extend([sign] * len(mine))
+                units.extend([unit] * len(mine))
+        return _Goals(node, np.array(rows, dtype=np.int64), np.array(signs), np.array(units, dtype=np.int64))
+
+    def _bound(self, goals: _Goals) -> Array:
+        z = self.bounds.intervals[goals.node.inputs[0]]
+        return np.where(goals.signs > 0, z.upper.ravel()[goals.rows], -z.lower.ravel()[goals.rows])
+
+    def _ratio(self, goals: _Goals) -> Array:
+        best = self._best(goals)
+        with np.errstate(divide="ignore"):
+            return self._bound(goals) / np.maximum(-best, 0.0)
+
+    def _best(self, goals: _Goals) -> Array:
+        """The largest ``sign * z`` over the pool of witnesses."""
+        name = goals.node.inputs[0]
+        values = evaluate(self.network, self.witnesses.points, until=name)[name]
+        return (values.reshape(len(values), -1)[:, goals.rows] * goals.signs).max(axis=0, initial=-np.inf)
+
+    def _hopeful(self, goals: _Goals, most: float) -> _Goals:
+        return goals.only(self._ratio(goals) <= most) if goals.rows.size else goals
+
+    def _by_hope(self, goals: _Goals) -> list[_Goals]:
+        order = np.argsort(self._ratio(goals), kind="stable") if goals.rows.size else []
+        return [goals.only(np.array([k])) for k in order]
+
+    # The rungs
+
+    def _alpha(self, goals: _Goals) -> None:
+        dual = self._dual(goals.node)
+        self._learn(goals, upper_bounds(dual, goals.rows, goals.signs, self.settings.slopes, self.stop), Rung.ALPHA)
+
+    def _tighten_in_front(self, node: Node) -> None:
+        """Tighten the pre-activations in front of a ReLU, the first ones first."""
+        needed = self.network.ancestors([node.inputs[0]])
+        for earlier in self.network.relus:
+            if earlier.output in needed and earlier.name not in self.tight and not self.stop():
+                self.tight.add(earlier.name)
+                tensor = earlier.inputs[0]
+                z = tightened(self.network, tensor, dict(self.bounds.intervals), self.settings.tighten, self.arrays, self.stop)
+                self._update(earlier, z, Rung.ALPHA)
+
+    def _branch(self, goal: _Goals) -> Branched:
+        node, (row,), (sign,), (unit,) = goal.node, goal.rows, goal.signs, goal.units
+        dual = self._dual(node)
+        shape = self.network.shape(node.inputs[0])
+        functional = np.zeros(int(np.prod(shape)))
+        functional[row] = sign
+
+        def found(corners: Mapping[str, Array]) -> bool:
+            self.witnesses.feed(self.box.clip(corners))
+            up, down = self.witnesses.open(node)
+            return not (up if sign > 0 else down)[unit]
+
+        outcome = branch(dual, functional.reshape(shape), self.settings.branch, found, self.stop)
+        if outcome.leaves is not None:
+            self._learn(goal, np.zeros(1), Rung.BRANCH)
+        return outcome
+
+    def _dual(self, node: Node) -> Dual:
+        return Dual(self.network, node.inputs[0], self.bounds.intervals, self.arrays)
+
+    # What was learnt
+
+    def _learn(self, goals: _Goals, upper: Array, by: Rung) -> None:
+        """Take over proved upper bounds of ``sign * z[row]``."""
+        z = self.bounds.intervals[goals.node.inputs[0]]
+        low, high = z.lower.ravel().copy(), z.upper.ravel().copy()
+        for row, sign, value in zip(goals.rows, goals.signs, upper, strict=True):
+            if sign > 0:
+                high[row] = min(high[row], value)
+            else:
+                low[row] = max(low[row], -value)
+        self._update(goals.node, Interval(low.reshape(z.lower.shape), high.reshape(z.lower.shape), z.slack), by)
+
+    def _update(self, node: Node, z: Interval, by: Rung) -> None:
+        tensor = node.inputs[0]
+        before = self.bounds.intervals[tensor]
+        if not ((z.lower > before.lower) | (z.upper < before.upper)).any():
+            return
+        gained = ((z.lower >= 0) | (z.upper <= 0)) & (before.lower < 0) & (before.upper > 0)
+        rung = self.known[tensor].rung.copy() if tensor in self.known else np.zeros(z.lower.size, dtype=np.int8)
+        rung[gained.ravel()] = RUNGS.index(by)
+        self.known[tensor] = Known(z, rung)
+        self.bounds = analyse(self.network, self.box, self.stop, known=self.known)
+        ends = by_unit(z.lower[None], node)[0].min(axis=0), by_unit(z.upper[None], node)[0].max(axis=0)
+        self.witnesses.close(node, (ends[0] >= 0) | (ends[1] <= 0))
