@@ -285,7 +285,9 @@ def _inner(values: Array, coefficients: Array) -> Array:
     rows = coefficients.reshape(len(coefficients), -1)
     if values.ndim == coefficients.ndim:  # each row has its own
         own = values.reshape(rows.shape)
-        return np.asarray(np.einsum("rn,rn->r", rows, own) if np.isfinite(own).all() else mask_product(rows, own).sum(1))
+        return np.asarray(
+            np.einsum("rn,rn->r", rows, own) if np.isfinite(own).all() else mask_product(rows, own).sum(1)
+        )
     flat = np.broadcast_to(values, coefficients.shape[1:]).ravel()
     if np.isfinite(flat).all():
         return np.asarray(rows @ flat)

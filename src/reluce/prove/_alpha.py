@@ -53,8 +53,14 @@ def upper_bounds(
     return upper
 
 
-def tightened(network: Network, tensor: str, intervals: dict[str, Interval], kind: Descent, arrays: Arrays,
-              stop: Callable[[], bool] = lambda: False) -> Interval:
+def tightened(
+    network: Network,
+    tensor: str,
+    intervals: dict[str, Interval],
+    kind: Descent,
+    arrays: Arrays,
+    stop: Callable[[], bool] = lambda: False,
+) -> Interval:
     """The interval of a pre-activation with both ends of every unstable coordinate tightened."""
     z = intervals[tensor]
     low, high = z.lower.ravel().copy(), z.upper.ravel().copy()

@@ -15,7 +15,7 @@ import numpy as np
 from reluce.bounds import RUNGS, Bounds, Interval, Known, analyse
 from reluce.domain import Box
 from reluce.facts import Rung
-from reluce.network import Array, Network, Node, evaluate
+from reluce.network import Array, Network, Node
 from reluce.prove._alpha import tightened, upper_bounds
 from reluce.prove._arrays import Arrays
 from reluce.prove._branch import Branched, BranchSettings, branch
@@ -72,8 +72,8 @@ class Closing:
     def layer(self, node: Node) -> None:
         """Try to prove what is open in one ReLU."""
         goals = self._goals(node)
-        if not goals.rows.size or self.stop():
-            return
+        if not goals.rows.size or self.stop() or not self._dual(node).unstable.any():
+            return  # nothing is open, or the bounds are those of a linear function
         goals = self._hopeful(goals, 10 * self.settings.hope)
         if not goals.rows.size:
             return
@@ -112,10 +112,8 @@ class Closing:
             return self._bound(goals) / np.maximum(-best, 0.0)
 
     def _best(self, goals: _Goals) -> Array:
-        """The largest ``sign * z`` over the pool of witnesses."""
-        name = goals.node.inputs[0]
-        values = evaluate(self.network, self.witnesses.points, until=name)[name]
-        return (values.reshape(len(values), -1)[:, goals.rows] * goals.signs).max(axis=0, initial=-np.inf)
+        """The largest ``sign * z`` that any point has reached (over all positions of the unit)."""
+        return np.asarray(self.witnesses.best[goals.node.name][(goals.signs < 0).astype(int), goals.units])
 
     def _hopeful(self, goals: _Goals, most: float) -> _Goals:
         return goals.only(self._ratio(goals) <= most) if goals.rows.size else goals
@@ -137,7 +135,9 @@ class Closing:
             if earlier.output in needed and earlier.name not in self.tight and not self.stop():
                 self.tight.add(earlier.name)
                 tensor = earlier.inputs[0]
-                z = tightened(self.network, tensor, dict(self.bounds.intervals), self.settings.tighten, self.arrays, self.stop)
+                z = tightened(
+                    self.network, tensor, dict(self.bounds.intervals), self.settings.tighten, self.arrays, self.stop
+                )
                 self._update(earlier, z, Rung.ALPHA)
 
     def _branch(self, goal: _Goals) -> Branched:
@@ -148,7 +148,9 @@ class Closing:
         functional[row] = sign
 
         def found(corners: Mapping[str, Array]) -> bool:
-            self.witnesses.feed(self.box.clip(corners))
+            middle = {name: np.broadcast_to(0.5 * low + 0.5 * high, (len(next(iter(corners.values()))), *low.shape))
+                      for name, (low, high) in self.box.inner.items()}
+            self.witnesses.feed(self.box.clip({**middle, **{name: x for name, x in corners.items() if name in middle}}))
             up, down = self.witnesses.open(node)
             return not (up if sign > 0 else down)[unit]
 

@@ -84,7 +84,9 @@ class Dual:
         ends = np.cumsum([0, *sizes])
         self.places = {node.name: slice(ends[k], ends[k + 1]) for k, node in enumerate(self.relus)}
         self.coordinates = int(ends[-1])
-        self._forms = {node.name: _form(node.op, [network.shape(name) for name in node.inputs], arrays) for node in self._linear}
+        self._forms = {
+            node.name: _form(node.op, [network.shape(name) for name in node.inputs], arrays) for node in self._linear
+        }
         self._load()
 
     @property
@@ -92,14 +94,14 @@ class Dual:
         return [node for node in self.nodes if isinstance(node.op, Dense | Affine | BatchNorm | Select | Constant)]
 
     def _load(self) -> None:
-        """The triangle relaxation of every ReLU coordinate; ``gap`` is its height (0 where the unit is stable)."""
+        """The triangle relaxation of every ReLU coordinate; ``worth`` is its height (0 where the unit is stable)."""
         parts = [self.intervals[node.inputs[0]] for node in self.relus]
         z = Interval(*(_flat([getattr(part, end) for part in parts]) for end in ("lower", "upper")))
         start = relax(z)
         self.unstable = (z.lower < 0) & (z.upper > 0)
-        self.gap = np.where(self.unstable, start.offset, 0.0)
+        self.worth = np.where(self.unstable, start.offset, 0.0)
         make = self.arrays.of
-        self._above, self._offset, self._below = make(start.above), make(self.gap), make(start.below)
+        self._above, self._offset, self._below = make(start.above), make(self.worth), make(start.below)
         self._free = self.arrays.mask(self.unstable)
 
     def start(self, rows: int) -> Multipliers:

@@ -152,6 +152,8 @@ def _second_look(
             return
         progress(f"searching witnesses for {node.output}")
         search.layer(node)
+        cost = max(1, exact_cost(network, node.inputs[0]))
+        exact_left -= cost * witnesses.settle_unclear(node, max(0, exact_left) // cost)
     if data is not None:
         progress("refuting with all data")
         _all_data(witnesses, data, stop)

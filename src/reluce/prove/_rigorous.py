@@ -49,9 +49,7 @@ class Rigorous:
             if beta[:, place].any():
                 lagrangian[node.inputs[0]] = beta[:, place].reshape(shape) * signs
         start = {self._dual.tensor: functional}
-        return linear_upper_bound(
-            network, start, np.zeros(rows), self._dual.intervals, relaxations, lagrangian
-        ).upper
+        return linear_upper_bound(network, start, np.zeros(rows), self._dual.intervals, relaxations, lagrangian).upper
 
 
 def rounded(multipliers: Multipliers, dual: Dual) -> tuple[Array, Array, Array]:

@@ -48,7 +48,7 @@ def optimise(
     now = start
     best, kept = None, start
     first = second = None
-    for step in range(1, kind.steps + 1):
+    for step in range(1, kind.steps + 1 if dual.coordinates else 1):
         seen, by_alpha, by_beta = dual.gradient(functional, now)
         best, kept = _better(xp, best, kept, seen, now)
         if bool(xp.all(best.upper < enough)):
