@@ -44,16 +44,18 @@ class Arrays:
 
     def of(self, values: Array) -> XArray:
         """An array from numpy."""
-        kind = np.float32 if self.single else np.float64
-        return self.xp.asarray(np.ascontiguousarray(values, dtype=kind), **self._where)
+        return self._moved(np.ascontiguousarray(values, dtype=np.float32 if self.single else np.float64))
 
     def mask(self, values: Array) -> XArray:
         """A mask from numpy."""
-        return self.xp.asarray(np.ascontiguousarray(values), **self._where)
+        return self._moved(np.ascontiguousarray(values, dtype=bool))
 
     def indices(self, values: Array) -> XArray:
         """Indices from numpy."""
-        return self.xp.asarray(np.ascontiguousarray(values, dtype=np.int64), **self._where)
+        return self._moved(np.ascontiguousarray(values, dtype=np.int64))
+
+    def _moved(self, values: Array) -> XArray:
+        return values if self.device == "cpu" else self.xp.asarray(values.copy(), **self._where)  # torch wants its own
 
     def zeros(self, shape: tuple[int, ...]) -> XArray:
         """Zeros."""

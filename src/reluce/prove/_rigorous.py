@@ -38,9 +38,8 @@ class Rigorous:
             place = self._dual.places[node.name]
             relaxed = self._relaxed[node.name]
             signs = split[:, place].reshape(shape)
-            open_ = (relaxed.above > 0) & (relaxed.offset > 0)
-            free = signs == 0
-            below = np.where(open_, alpha[:, place].reshape(shape), relaxed.below)
+            z, free = self._dual.intervals[node.inputs[0]], signs == 0
+            below = np.where((z.lower < 0) & (z.upper > 0), alpha[:, place].reshape(shape), relaxed.below)
             relaxations[node.name] = Relaxation(
                 below=np.where(free, below, signs > 0),
                 above=np.where(free, relaxed.above, signs > 0),
