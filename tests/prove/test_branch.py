@@ -42,7 +42,11 @@ def covered(network: Network, box: Box, dual: Dual, outcome: Branched) -> bool:
     forms = [(node.inputs[0], k) for node in dual.relus for k in range(int(np.prod(network.shape(node.inputs[0]))))]
     return all(
         any(
-            all(sign * at(cell.forms[forms[k][0]][forms[k][1]], corner) >= 0 for k, sign in splits for corner in cell.corners)
+            all(
+                sign * at(cell.forms[forms[k][0]][forms[k][1]], corner) >= 0
+                for k, sign in splits
+                for corner in cell.corners
+            )
             for splits in ([(k, int(leaf[k])) for k in np.flatnonzero(leaf)] for leaf in outcome.leaves.split)
         )
         for cell in cells(network, [whole_domain(box)])

@@ -1,4 +1,4 @@
-"""Dual bounds: whatever the multipliers, the rigorous bound holds where the splits hold; the hint is the same number."""
+"""Dual bounds: whatever the multipliers, the rigorous bound holds where the splits do; the hint is the same number."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def test_a_split_multiplier_of_the_wrong_sign_bounds_nothing() -> None:
     right, wrong = (
         Rigorous(dual).upper(np.ones((1, 1)), split, np.zeros((1, 2)), np.array([[beta, 0.0]]))[0] for beta in (0, -0.9)
     )
-    (most,) = {truth(cell, "z2", np.ones(1)) for cell in pieces(network, dual, cells(network, [whole_domain(box)]), split[0])}
+    (most,) = {
+        truth(cell, "z2", np.ones(1)) for cell in pieces(network, dual, cells(network, [whole_domain(box)]), split[0])
+    }
     assert Fraction(float(wrong)) < most <= Fraction(float(right))
 
 
@@ -105,7 +107,9 @@ def test_the_gradient_is_that_of_the_bound(case: Case, seed: int) -> None:
             one = np.zeros(dual.coordinates)
             one[k] = 1.0
             ahead, behind = (
-                dual.evaluate(functional, Multipliers(at_.alpha + s * alpha * one, at_.beta + s * beta * one, at_.split))
+                dual.evaluate(
+                    functional, Multipliers(at_.alpha + s * alpha * one, at_.beta + s * beta * one, at_.split)
+                )
                 for s in (1, -1)
             )
             forward, backward = (ahead.upper - seen.upper) / step, (seen.upper - behind.upper) / step

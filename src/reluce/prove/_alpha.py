@@ -48,7 +48,7 @@ def upper_bounds(
         functional = np.zeros((len(rows[chunk]), int(np.prod(shape))))
         functional[np.arange(len(functional)), rows[chunk]] = signs[chunk]
         functional = functional.reshape(len(functional), *shape)
-        _, best = optimise(dual, dual.arrays.of(functional), dual.start(len(functional)), kind)
+        _, best = optimise(dual, dual.arrays.of(functional), dual.start(len(functional)), kind, stop=stop)
         upper[chunk] = rigorous.upper(functional, *rounded(best, dual))
     return upper
 

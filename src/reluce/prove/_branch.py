@@ -1,9 +1,10 @@
-"""ReLU-split branch and bound: is a pre-activation ever positive?
+"""ReLU-split branch and bound: proof that a pre-activation never has a sign.
 
-A subproblem is the part of the domain where some units have given signs (splits). Its dual bound with its own slopes and
-split multipliers either has the sign that is wanted, then the subproblem is closed, or it is split once more: a few
+A subproblem is the part of the domain where some units have given signs (splits). Its dual bound with its own slopes
+and split multipliers either has the sign that is wanted, then the subproblem is closed, or it is split once more: a few
 candidates by an estimate of what splitting them is worth, one evaluation of their children each, and the pair of
-children that gains most is kept (filtered branching). The worst subproblems come first, many at once.
+children that gains most is kept (filtered branching). Units with A > 0 come first in that estimate: a split of the
+others starts out with no gain at all (below). The worst subproblems come first, many at once.
 
 A child starts with the multiplier that makes it no worse than its parent: where the parent used ``h >= alpha z``
 (coefficient A < 0), the child z >= 0 has ``A z + beta z`` with ``beta = |A| (1 - alpha)``, and the child z <= 0 has
@@ -35,14 +36,14 @@ Found = Callable[[Mapping[str, Array]], bool]
 class BranchSettings:
     """What branch and bound may spend on one unit.
 
-    ``batch`` subproblems are split at once, each by the best of ``candidates``; at most ``subproblems`` in all, and none
+    ``batch`` subproblems are split at once, each by the best of ``candidates``; at most ``subproblems`` in all, none more
     once ``patience`` of them have not brought the worst bound down by a tenth. ``last`` is for subproblems in which
     nothing is left to split.
     """
 
     batch: int = 32
     candidates: int = 8
-    subproblems: int = 20_000
+    subproblems: int = 40_000
     patience: int = 4_000
     root: Descent = field(default_factory=lambda: Descent(steps=60))
     child: Descent = field(default_factory=lambda: Descent(steps=16))
@@ -87,7 +88,9 @@ class _Rows:
 
     @staticmethod
     def joined(parts: list[_Rows]) -> _Rows:
-        return _Rows(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("split", "alpha", "beta", "upper")))
+        return _Rows(
+            *(np.concatenate([getattr(p, name) for p in parts]) for name in ("split", "alpha", "beta", "upper"))
+        )
 
 
 def branch(
@@ -117,14 +120,16 @@ def branch(
     Branched
         With a proof, if it was finished.
     """
-    return _Branching(dual, functional, settings, found).run(stop)
+    return _Branching(dual, functional, settings, found, stop).run()
 
 
 class _Branching:
     """The queue of open subproblems and the closed ones (local to ``branch``)."""
 
-    def __init__(self, dual: Dual, functional: Array, settings: BranchSettings, found: Found) -> None:
-        self.dual, self.functional, self.settings, self.found = dual, functional, settings, found
+    def __init__(
+        self, dual: Dual, functional: Array, settings: BranchSettings, found: Found, stop: Callable[[], bool]
+    ) -> None:
+        self.dual, self.functional, self.settings, self.found, self.stop = dual, functional, settings, found, stop
         self.rigorous = Rigorous(dual)
         self.queue: list[tuple[float, int, _Rows]] = []  # worst first; the number only breaks ties
         self.closed: list[_Rows] = []
@@ -135,10 +140,10 @@ class _Branching:
     def worst(self) -> float:
         return -self.queue[0][0] if self.queue else 0.0
 
-    def run(self, stop: Callable[[], bool]) -> Branched:
+    def run(self) -> Branched:
         self._queue(self._solve(self.dual.start(1), self.settings.root, np.array([np.inf])))
         mark, since = self.worst, 0
-        while self.queue and not self.given_up and self.subproblems < self.settings.subproblems and not stop():
+        while self.queue and not self.given_up and self.subproblems < self.settings.subproblems and not self.stop():
             batch = [heapq.heappop(self.queue)[2] for _ in range(min(self.settings.batch, len(self.queue)))]
             self._split(_Rows.joined(batch))
             if self.worst < 0.9 * mark:
@@ -154,7 +159,7 @@ class _Branching:
     def _solve(self, start: Multipliers, kind: Descent, parents: Array) -> _Rows:
         """Bound subproblems, close those that have the sign, and return the others."""
         count = len(parents)
-        seen, best = optimise(self.dual, self._functionals(count), start, kind, enough=0.0)
+        seen, best = optimise(self.dual, self._functionals(count), start, kind, 0.0, self.stop)
         hints = np.minimum(self.dual.arrays.numpy(seen.upper).astype(np.float64), parents)
         rows = _Rows(*rounded(best, self.dual), hints)
         self.subproblems += count
@@ -189,7 +194,7 @@ class _Branching:
         seen = self.dual.evaluate(self._functionals(len(batch.upper)), self._upload(batch))
         A = self.dual.arrays.numpy(seen.coefficients)
         worth = np.where(batch.split == 0, (np.maximum(A, 0) + 0.1 * np.maximum(-A, 0)) * self.dual.worth, 0.0)
-        whole = ~(worth > 0).any(axis=1)
+        whole = np.asarray(~(worth > 0).any(axis=1))
         if whole.any():
             some = batch.take(whole)
             self.given_up = len(self._solve(self._upload(some), self.settings.last, some.upper).upper) > 0

@@ -28,10 +28,12 @@ from reluce.prove._witnesses import Witnesses, by_unit
 class ClosingSettings:
     """What proofs may spend.
 
-    A coordinate is worth splitting where its bound is at most ``hope`` times as far from zero as its best point.
+    A coordinate is worth splitting where its bound is at most ``hope`` times as far from zero as its best point;
+    ``subproblems`` are for all coordinates together, the most hopeful ones of each layer first.
     """
 
-    hope: float = 30.0
+    hope: float = 200.0
+    subproblems: int = 300_000
     slopes: Descent = field(default_factory=lambda: Descent(steps=60))
     tighten: Descent = field(default_factory=lambda: Descent(steps=20))
     branch: BranchSettings = field(default_factory=BranchSettings)
@@ -52,7 +54,21 @@ class _Goals:
 
 
 class Closing:
-    """Working state: bounds that get better, and what was proved by which rung."""
+    """Working state: bounds that get better, and what was proved by which rung.
+
+    Parameters
+    ----------
+    network, box
+        The network and its domain.
+    witnesses
+        Says which units are open; points found on the way are tried on all.
+    bounds
+        What is proved so far.
+    settings
+        Budgets.
+    stop
+        Asked between steps.
+    """
 
     def __init__(
         self,
@@ -63,14 +79,34 @@ class Closing:
         settings: ClosingSettings,
         stop: Callable[[], bool],
     ) -> None:
-        self.network, self.box, self.witnesses, self.bounds = network, box, witnesses, bounds
+        self.network, self.box, self.witnesses = network, box, witnesses
         self.settings, self.stop = settings, stop
         self.arrays = Arrays(settings.device)
-        self.known: dict[str, Known] = {}
-        self.tight: set[str] = set()
+        self.subproblems = 0
+        self._tight: set[str] = set()
+        self._take(bounds)
+
+    def _take(self, bounds: Bounds) -> None:
+        self._bounds, self._gained = bounds, False
+        self.intervals = dict(bounds.intervals)
+        self._rungs = {node.name: bounds.settled[node.name].rung for node in self.witnesses.layers}
+
+    @property
+    def bounds(self) -> Bounds:
+        """All bounds, with what was gained carried through the network."""
+        if self._gained:
+            layers = self.witnesses.layers
+            known = {node.inputs[0]: Known(self.intervals[node.inputs[0]], self._rungs[node.name]) for node in layers}
+            self._take(analyse(self.network, self.box, self.stop, known=known))
+            for node in layers:
+                self._close(node)
+        return self._bounds
 
     def layer(self, node: Node) -> None:
         """Try to prove what is open in one ReLU."""
+        if not any(mask.any() for mask in self.witnesses.open(node)):
+            return
+        assert self.bounds is not None  # what layers in front have gained
         goals = self._goals(node)
         if not goals.rows.size or self.stop() or not self._dual(node).unstable.any():
             return  # nothing is open, or the bounds are those of a linear function
@@ -83,14 +119,14 @@ class Closing:
             self._tighten_in_front(node)
             self._alpha(goals)
         for goal in self._by_hope(self._hopeful(self._goals(node), self.settings.hope)):
-            if self.stop():
+            if self.stop() or self.subproblems >= self.settings.subproblems:
                 return
-            self._branch(goal)
+            self.subproblems += self._branch(goal).subproblems
 
     # What is open, and whether there is hope
 
     def _goals(self, node: Node) -> _Goals:
-        z = self.bounds.intervals[node.inputs[0]]
+        z = self.intervals[node.inputs[0]]
         places = by_unit(np.arange(z.lower.size).reshape(1, *z.lower.shape), node)[0]
         rows, signs, units = [], [], []
         for lacking, ends, sign in zip(self.witnesses.open(node), (z.upper, -z.lower), (1.0, -1.0), strict=True):
@@ -103,7 +139,7 @@ class Closing:
         return _Goals(node, np.array(rows, dtype=np.int64), np.array(signs), np.array(units, dtype=np.int64))
 
     def _bound(self, goals: _Goals) -> Array:
-        z = self.bounds.intervals[goals.node.inputs[0]]
+        z = self.intervals[goals.node.inputs[0]]
         return np.where(goals.signs > 0, z.upper.ravel()[goals.rows], -z.lower.ravel()[goals.rows])
 
     def _ratio(self, goals: _Goals) -> Array:
@@ -119,7 +155,7 @@ class Closing:
         return goals.only(self._ratio(goals) <= most) if goals.rows.size else goals
 
     def _by_hope(self, goals: _Goals) -> list[_Goals]:
-        order = np.argsort(self._ratio(goals), kind="stable") if goals.rows.size else []
+        order = np.argsort(self._ratio(goals), kind="stable") if goals.rows.size else goals.rows
         return [goals.only(np.array([k])) for k in order]
 
     # The rungs
@@ -132,12 +168,10 @@ class Closing:
         """Tighten the pre-activations in front of a ReLU, the first ones first."""
         needed = self.network.ancestors([node.inputs[0]])
         for earlier in self.network.relus:
-            if earlier.output in needed and earlier.name not in self.tight and not self.stop():
-                self.tight.add(earlier.name)
+            if earlier.output in needed and earlier.name not in self._tight and not self.stop():
+                self._tight.add(earlier.name)
                 tensor = earlier.inputs[0]
-                z = tightened(
-                    self.network, tensor, dict(self.bounds.intervals), self.settings.tighten, self.arrays, self.stop
-                )
+                z = tightened(self.network, tensor, self.intervals, self.settings.tighten, self.arrays, self.stop)
                 self._update(earlier, z, Rung.ALPHA)
 
     def _branch(self, goal: _Goals) -> Branched:
@@ -148,8 +182,10 @@ class Closing:
         functional[row] = sign
 
         def found(corners: Mapping[str, Array]) -> bool:
-            middle = {name: np.broadcast_to(0.5 * low + 0.5 * high, (len(next(iter(corners.values()))), *low.shape))
-                      for name, (low, high) in self.box.inner.items()}
+            middle = {
+                name: np.broadcast_to(0.5 * low + 0.5 * high, (len(next(iter(corners.values()))), *low.shape))
+                for name, (low, high) in self.box.inner.items()
+            }
             self.witnesses.feed(self.box.clip({**middle, **{name: x for name, x in corners.items() if name in middle}}))
             up, down = self.witnesses.open(node)
             return not (up if sign > 0 else down)[unit]
@@ -160,13 +196,13 @@ class Closing:
         return outcome
 
     def _dual(self, node: Node) -> Dual:
-        return Dual(self.network, node.inputs[0], self.bounds.intervals, self.arrays)
+        return Dual(self.network, node.inputs[0], self.intervals, self.arrays)
 
     # What was learnt
 
     def _learn(self, goals: _Goals, upper: Array, by: Rung) -> None:
         """Take over proved upper bounds of ``sign * z[row]``."""
-        z = self.bounds.intervals[goals.node.inputs[0]]
+        z = self.intervals[goals.node.inputs[0]]
         low, high = z.lower.ravel().copy(), z.upper.ravel().copy()
         for row, sign, value in zip(goals.rows, goals.signs, upper, strict=True):
             if sign > 0:
@@ -177,13 +213,15 @@ class Closing:
 
     def _update(self, node: Node, z: Interval, by: Rung) -> None:
         tensor = node.inputs[0]
-        before = self.bounds.intervals[tensor]
-        if not ((z.lower > before.lower) | (z.upper < before.upper)).any():
-            return
+        before = self.intervals[tensor]
         gained = ((z.lower >= 0) | (z.upper <= 0)) & (before.lower < 0) & (before.upper > 0)
-        rung = self.known[tensor].rung.copy() if tensor in self.known else np.zeros(z.lower.size, dtype=np.int8)
-        rung[gained.ravel()] = RUNGS.index(by)
-        self.known[tensor] = Known(z, rung)
-        self.bounds = analyse(self.network, self.box, self.stop, known=self.known)
-        ends = by_unit(z.lower[None], node)[0].min(axis=0), by_unit(z.upper[None], node)[0].max(axis=0)
-        self.witnesses.close(node, (ends[0] >= 0) | (ends[1] <= 0))
+        self._gained |= bool(((z.lower > before.lower) | (z.upper < before.upper)).any())
+        self.intervals[tensor] = z
+        self._rungs[node.name] = np.where(gained.ravel(), RUNGS.index(by), self._rungs[node.name])
+        self._close(node)
+
+    def _close(self, node: Node) -> None:
+        """Look no longer for witnesses of what is proved stable."""
+        z = self.intervals[node.inputs[0]]
+        lower, upper = by_unit(z.lower[None], node)[0].min(axis=0), by_unit(z.upper[None], node)[0].max(axis=0)
+        self.witnesses.close(node, (lower >= 0) | (upper <= 0))

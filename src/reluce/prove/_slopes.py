@@ -5,6 +5,7 @@ Source: Xu et al., "Fast and complete", ICLR 2021 (alpha-CROWN); Wang et al., "B
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,12 @@ class Descent:
 
 
 def optimise(
-    dual: Dual, functional: XArray, start: Multipliers, kind: Descent, enough: float = -float("inf")
+    dual: Dual,
+    functional: XArray,
+    start: Multipliers,
+    kind: Descent,
+    enough: float = -float("inf"),
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Evaluation, Multipliers]:
     """Make the bounds of functionals small.
 
@@ -38,6 +44,8 @@ def optimise(
         Steps and their length.
     enough
         Stop once every bound is below this.
+    stop
+        Asked between steps.
 
     Returns
     -------
@@ -51,7 +59,7 @@ def optimise(
     for step in range(1, kind.steps + 1 if dual.coordinates else 1):
         seen, by_alpha, by_beta = dual.gradient(functional, now)
         best, kept = _better(xp, best, kept, seen, now)
-        if bool(xp.all(best.upper < enough)):
+        if bool(xp.all(best.upper < enough)) or stop():
             break
         scale = xp.mean(xp.abs(seen.coefficients), axis=1, keepdims=True)
         size = xp.mean(xp.abs(by_alpha) + xp.abs(by_beta), axis=1, keepdims=True) + 1e-30
