@@ -36,9 +36,9 @@ Found = Callable[[Mapping[str, Array]], bool]
 class BranchSettings:
     """What branch and bound may spend on one unit.
 
-    ``batch`` subproblems are split at once, each by the best of ``candidates``; at most ``subproblems`` in all, none more
-    once ``patience`` of them have not brought the worst bound down by a tenth. ``last`` is for subproblems in which
-    nothing is left to split.
+    ``batch`` subproblems are split at once, each by the best of ``candidates``; at most ``subproblems`` in all, none
+    more once ``patience`` of them have not brought the worst bound down by a tenth. ``last`` is for subproblems in
+    which nothing is left to split.
     """
 
     batch: int = 32

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from reluce.bounds import RUNGS, Bounds, Interval, Known, analyse
 from reluce.domain import Box
@@ -104,8 +105,11 @@ class Closing:
 
     def layer(self, node: Node) -> None:
         """Try to prove what is open in one ReLU."""
-        if not any(mask.any() for mask in self.witnesses.open(node)):
-            return
+        if any(mask.any() for mask in self.witnesses.open(node)):
+            with threadpool_limits(1, "blas"):  # many small products: threads that wait for each other cost more
+                self._layer(node)
+
+    def _layer(self, node: Node) -> None:
         assert self.bounds is not None  # what layers in front have gained
         goals = self._goals(node)
         if not goals.rows.size or self.stop() or not self._dual(node).unstable.any():

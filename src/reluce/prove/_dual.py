@@ -3,8 +3,8 @@
 For a functional ``c @ z`` of a tensor z, every row (subproblem) has its own multipliers and splits. Going backwards,
 
 * at ``h = relu(z)`` with coefficients A:  A > 0 uses ``h <= above z + offset``, A < 0 uses ``h >= alpha z`` with alpha
-  in [0, 1]; a unit split to z >= 0 has h = z, one split to z <= 0 has h = 0, and ``beta * split * z`` is added (beta >= 0:
-  the Lagrangian of the split, whose sign makes the bound larger than the functional wherever the split holds)
+  in [0, 1]; a unit split to z >= 0 has h = z, one split to z <= 0 has h = 0, and ``beta * split * z`` is added (the
+  Lagrangian of the split; with beta >= 0 it adds nothing negative wherever the split holds)
 * at the box:  every coordinate at the end that maximises
 
 What comes out bounds the functional on the part of the domain where all splits hold. It is linear in the multipliers

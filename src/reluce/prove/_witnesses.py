@@ -35,8 +35,8 @@ class Witnesses:
     Attributes
     ----------
     best
-        For each ReLU by name ``(2, units)``: the largest ``z`` and the largest ``-z`` of the points that were tried while
-        the unit lacked that sign. Measured in float64; no proof of anything.
+        For each ReLU by name ``(2, units)``: the largest ``z`` and the largest ``-z`` of the points that were tried
+        while the unit lacked that sign. Measured in float64; no proof of anything.
     """
 
     def __init__(self, network: Network, box: Box, intervals: Mapping[str, Interval]) -> None:
