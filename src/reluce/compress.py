@@ -141,8 +141,8 @@ class _Run:
         self.settings, self.progress = settings, progress
         self.deadline = Deadline(settings.time_limit)
         self.notes: tuple[str, ...] = ()
-        solve = () if settings.prover.method == "ladder" else ("solve",)
-        self.seconds = dict.fromkeys(("load", "refute", "bounds", *solve, "rewrite", "verify"), 0.0)
+        last = "prove" if settings.prover.method == "ladder" else "solve"
+        self.seconds = dict.fromkeys(("load", "refute", "bounds", last, "rewrite", "verify"), 0.0)
         self._start = self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:

@@ -16,7 +16,8 @@ from reluce.facts import Verdict
 from reluce.io import load
 from reluce.network import Array, Dense, Network, Node, Relu, Tensor, evaluate, readonly
 from reluce.prove import Climb, ProverSettings, SearchSettings, prove
-from reluce.prove._ascent import Goals, climb, goals_of, vertices
+from reluce.prove._ascent import Goals, _balanced, climb, goals_of, vertices
+from reluce.prove._gradient import pull_back
 from reluce.prove._refute import Search
 from reluce.prove._smooth import surrogate
 from reluce.prove._witnesses import Witnesses
@@ -93,6 +94,53 @@ def test_a_witness_behind_a_plateau_is_found_by_a_tail_only() -> None:
     assert up.of(evaluate(network, flat)["z2"])[0] < 0 < up.of(evaluate(network, smooth)["z2"])[0]
 
 
+def test_positive_tails_have_the_slope_that_is_said() -> None:
+    network = dense((np.array([[1.0], [-2.0], [3.0]]), np.array([0.1, -0.2, -0.7])), (np.eye(3), np.zeros(3)))
+    x, step = np.array([[0.05]]), 1e-6
+    size = 2.0 * np.median(np.abs(evaluate(network, {"x": x})["z1"]))
+    values, slopes = surrogate(network, {"x": x}, "z2", 2.0, positive=True)
+    assert np.allclose(values["h1"], size * np.log1p(np.exp(values["z1"] / size)))
+    ends = [size * np.log1p(np.exp((values["z1"] + sign * step) / size)) for sign in (1, -1)]
+    assert np.allclose(slopes["h1"], (ends[0] - ends[1]) / (2 * step))
+
+
+def test_balanced_covectors_point_where_the_logarithm_of_the_ratio_grows() -> None:
+    generator = np.random.default_rng(0)
+    network = dense(
+        (generator.standard_normal((30, 6)), generator.standard_normal(30)),
+        (generator.standard_normal((8, 30)), generator.standard_normal(8)),
+    )
+    x, covectors, W = generator.standard_normal((8, 6)), np.eye(8), network.nodes[2].op.weight  # type: ignore[attr-defined]
+    b = network.nodes[2].op.bias  # type: ignore[attr-defined]
+
+    def ratio(x: Array) -> Array:
+        h = evaluate(network, {"x": x})["h1"]
+        excites, inhibits = (np.diag(h @ np.maximum(s * W, 0).T) + np.maximum(s * b, 0) for s in (1, -1))
+        return np.asarray(np.log(excites / inhibits))
+
+    values = evaluate(network, {"x": x})
+    found = pull_back(network, values, _balanced(network, values, "z2", covectors), ["x"])["x"]
+    step = 1e-6
+    exact = np.stack([(ratio(x + step * e) - ratio(x - step * e)) / (2 * step) for e in np.eye(6)], axis=1)
+    cosine = (found * exact).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(exact, axis=1)
+    assert np.allclose(cosine, 1, atol=1e-6)
+
+
+def test_a_balanced_climb_does_not_end_where_all_is_dead() -> None:
+    """``z2 = relu(x0 + x2 - 1) - 3 relu(x1) - 1/10``: plain climbs only shrink ``x1``, for the other ReLU is dead."""
+    network = dense(
+        (np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), np.array([-1.0, 0.0])),
+        (np.array([[1.0, -3.0]]), np.array([-0.1])),
+    )
+    box = box_from_ranges(network, ["0,1"])
+    up = Goals(network.relus[1], np.array([0]), np.array([1.0]))
+    kind = Climb(restarts=1, steps=100, rate=0.05, tail=0.2, balanced=True)
+    ends = climb(network, box, up, {"x": np.array([[0.2, 0.9, 0.2]])}, kind)
+    assert up.of(evaluate(network, ends)["z2"])[0] > 0.5
+    plain = climb(network, box, up, {"x": np.array([[0.2, 0.9, 0.2]])}, replace(kind, balanced=False, tail=0.0))
+    assert up.of(evaluate(network, plain)["z2"])[0] < 0
+
+
 def searched(settings: SearchSettings, stop: bool = False) -> Witnesses:
     network, box = plateau()
     bounds = analyse(network, box)
@@ -105,8 +153,20 @@ def searched(settings: SearchSettings, stop: bool = False) -> Witnesses:
 def test_the_search_finds_it_unless_it_may_spend_nothing() -> None:
     node = plateau()[0].relus[1]
     assert not len(goals_of(searched(SearchSettings()), node).units)
-    assert len(goals_of(searched(SearchSettings(work=0.0)), node).units) == 2
+    assert len(goals_of(searched(SearchSettings(work=0.0, insistence=0.0)), node).units) == 2
     assert len(goals_of(searched(SearchSettings(), stop=True), node).units) == 2
+
+
+def test_it_is_known_how_near_a_unit_has_come() -> None:
+    network, box = plateau()
+    node = network.relus[1]
+    witnesses = Witnesses(network, box, analyse(network, box).intervals)
+    witnesses.feed({"x": np.array([[1.0] * 10, [0.0] * 10])[:1] * 0.5})
+    assert witnesses.best[node.name][0][0] == -0.25
+    assert witnesses.best[node.name][1][0] == 0.25
+    witnesses.feed({"x": np.full((1, 10), 0.97)})
+    assert np.isclose(witnesses.best[node.name][0][0], -0.05)
+    assert witnesses.best[node.name][1][0] == 0.25  # it has its witness, and nothing more is measured
 
 
 def test_the_same_seed_finds_the_same() -> None:
@@ -121,3 +181,15 @@ def test_every_unit_of_a_deep_network_that_nobody_regularised_is_refuted(shared:
     facts = prove(network, box_from_ranges(network, ["0,1"])).facts
     assert sum(layer.count(Verdict.UNDECIDED) for layer in facts.layers.values()) <= 2  # 0 where it was measured
     assert sum(layer.count(Verdict.UNSTABLE) for layer in facts.layers.values()) >= 1022
+
+
+@pytest.mark.shared
+def test_balanced_climbs_find_what_the_others_leave_open(shared: Path) -> None:
+    network = load(shared / "networks" / "vnncomp2021/mnistfc/mnist-net_256x6.onnx").network
+    box = box_from_ranges(network, ["0,1"])
+    without = SearchSettings(insistence=0.0)
+    found = [
+        prove(network, box, settings=ProverSettings(search=search)).facts for search in (SearchSettings(), without)
+    ]
+    left, more = (sum(layer.count(Verdict.UNDECIDED) for layer in facts.layers.values()) for facts in found)
+    assert left <= 2 < more  # 0 and more than a dozen where it was measured

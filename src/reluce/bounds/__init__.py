@@ -6,10 +6,11 @@ from reluce.bounds._exact import ExactInterval, exact_cost, exact_intervals, exa
 from reluce.bounds._float_error import float_error, lipschitz
 from reluce.bounds._forms import AffineForm, DenseForm, affine_form, dense_form
 from reluce.bounds._interval import Interval, interval, meet
-from reluce.bounds._linear import LinearBound, Relaxation, linear_upper_bound, relax
+from reluce.bounds._linear import SLOPES, LinearBound, Relaxation, linear_upper_bound, relax
 
 __all__ = [
     "RUNGS",
+    "SLOPES",
     "AffineForm",
     "Bounds",
     "Constancy",

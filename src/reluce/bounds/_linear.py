@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
+from types import MappingProxyType
 
 import numpy as np
 
@@ -66,6 +67,7 @@ class _State:
     coefficients: dict[str, Array]
     constant: Array
     slack: Array
+    lagrangian: Mapping[str, Array]
 
     def add(self, tensor: str, coefficients: Array, x: Interval) -> None:
         """Add coefficients of a tensor that lies in ``x``; where paths join, the sums round and are paid for."""
@@ -115,8 +117,10 @@ def linear_upper_bound(
     constant: Array,
     intervals: Mapping[str, Interval],
     relaxations: Mapping[str, Relaxation],
+    lagrangian: Mapping[str, Array] = MappingProxyType({}),
+    boxes: Mapping[str, Interval] = MappingProxyType({}),
 ) -> LinearBound:
-    """Bound linear functionals of a network's tensors from above.
+    """Bound linear functionals of a network's tensors from above, on the domain or on a part of it for each row.
 
     Parameters
     ----------
@@ -129,14 +133,20 @@ def linear_upper_bound(
     intervals
         Proven intervals of the tensors that can be reached.
     relaxations
-        For each ReLU node that can be reached, by node name, its multipliers.
+        For each ReLU node that can be reached, by node name, its multipliers; ``(rows, *sample shape)`` where each row
+        has its own (units that are split in a row have slopes 1 or 0 there and no offset).
+    lagrangian
+        For pre-activations, coefficients ``(rows, *sample shape)`` to add: ``beta * sign`` with ``beta >= 0`` for a
+        split to ``sign * z >= 0``. They only add what is not negative where the splits of the row hold.
+    boxes
+        For graph inputs, the part of the box that each row is about, ``(rows, *sample shape)``.
 
     Returns
     -------
     LinearBound
         Rigorous upper bounds; NaN never appears, an unbounded functional gives infinity.
     """
-    state = _State(dict(functional), constant.astype(np.float64), np.zeros(len(constant)))
+    state = _State(dict(functional), constant.astype(np.float64), np.zeros(len(constant)), lagrangian)
     with np.errstate(invalid="ignore", over="ignore"):
         for node in reversed(network.nodes):
             reached = len(node.outputs) == 1 and node.output in state.coefficients
@@ -144,7 +154,7 @@ def linear_upper_bound(
                 _substitute(node.op, node, state, intervals, relaxations)
         inputs = {name: state.coefficients[name] for name in network.inputs if name in state.coefficients}
         for name in list(state.coefficients):
-            _concretise(name, state, intervals)
+            _concretise(name, state, boxes.get(name, intervals[name]))
         upper = up(state.constant + state.slack)
     return LinearBound(np.where(np.isnan(upper), np.inf, upper), state.slack, inputs)
 
@@ -205,14 +215,18 @@ def _(
     A = state.coefficients.pop(node.output)
     z, relaxation = intervals[node.inputs[0]], relaxations[node.name]
     positive = np.maximum(A, 0.0)
+    negative = np.minimum(A, 0.0)
     lift = _inner(relaxation.offset, positive)
-    rounded = (relaxation.above > 0) & (relaxation.above < 1)  # slopes 0 and 1 multiply without rounding
-    reach = np.where(rounded, z.magnitude, 0.0)
     state.constant = state.constant + lift
     state.slack += dot_error(A[0].size + 1, lift) + dot_error(1, np.abs(state.constant))
-    state.slack += _inner(dot_error(1, reach), positive)
-    state.charge_underflow(1, z.magnitude, rounded)
-    state.add(node.inputs[0], positive * relaxation.above + np.minimum(A, 0.0) * relaxation.below, z)
+    for slope, size in ((relaxation.above, positive), (relaxation.below, -negative)):
+        rounded = (slope > 0) & (slope < 1)  # slopes 0 and 1 multiply without rounding
+        if rounded.any():
+            state.slack += _inner(dot_error(1, np.where(rounded, z.magnitude, 0.0)), size)
+            state.charge_underflow(1, z.magnitude, rounded)
+    state.add(node.inputs[0], positive * relaxation.above + negative * relaxation.below, z)
+    if node.inputs[0] in state.lagrangian:
+        state.add(node.inputs[0], state.lagrangian[node.inputs[0]], z)
 
 
 @_substitute.register
@@ -255,9 +269,8 @@ def _(
     state.slack += dot_error(A[0].size + 1, _inner(np.abs(value), np.abs(A))) + dot_error(1, np.abs(state.constant))
 
 
-def _concretise(name: str, state: _State, intervals: Mapping[str, Interval]) -> None:
+def _concretise(name: str, state: _State, x: Interval) -> None:
     A = state.coefficients.pop(name)
-    x = intervals[name]
     best = _inner(x.upper, np.maximum(A, 0.0)) + _inner(x.lower, np.minimum(A, 0.0))
     state.constant = state.constant + best
     size = _inner(np.abs(x.upper), np.maximum(A, 0.0)) + _inner(np.abs(x.lower), -np.minimum(A, 0.0))
@@ -265,8 +278,16 @@ def _concretise(name: str, state: _State, intervals: Mapping[str, Interval]) -> 
 
 
 def _inner(values: Array, coefficients: Array) -> Array:
-    """``sum values * coefficients`` over all but the rows, with ``inf * 0 = 0``; ``values`` broadcast to the sample."""
+    """``sum values * coefficients`` over all but the rows, with ``inf * 0 = 0``.
+
+    ``values`` broadcast to the sample, or have a row for each row of the coefficients.
+    """
     rows = coefficients.reshape(len(coefficients), -1)
+    if values.ndim == coefficients.ndim:  # each row has its own
+        own = values.reshape(rows.shape)
+        return np.asarray(
+            np.einsum("rn,rn->r", rows, own) if np.isfinite(own).all() else mask_product(rows, own).sum(1)
+        )
     flat = np.broadcast_to(values, coefficients.shape[1:]).ravel()
     if np.isfinite(flat).all():
         return np.asarray(rows @ flat)

@@ -6,7 +6,7 @@ These are search directions only; nothing rigorous depends on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import singledispatch
 
 import numpy as np
@@ -51,9 +51,20 @@ def gradient(
     slopes
         Derivatives to use for ReLUs, by their outputs.
     """
-    pending = {tensor: covectors}
+    return pull_back(network, values, {tensor: covectors}, network.inputs, slopes)
+
+
+def pull_back(
+    network: Network,
+    values: Mapping[str, Array],
+    covectors: Mapping[str, Array],
+    to: Collection[str],
+    slopes: Mapping[str, Array] | None = None,
+) -> dict[str, Array]:
+    """Pull covectors of several tensors back together, as far as the tensors ``to``; ``gradient`` says what is what."""
+    pending = dict(covectors)
     for node in reversed(network.nodes):
-        if len(node.outputs) != 1 or node.output not in pending:
+        if len(node.outputs) != 1 or node.output in to or node.output not in pending:
             continue
         A = pending.pop(node.output)
         inputs = [values[name] for name in node.inputs]
@@ -61,7 +72,7 @@ def gradient(
         parts = _pull_back(node.op, A, inputs, values[node.output]) if given is None else [A * given]
         for name, part in zip(node.inputs, parts, strict=True):
             pending[name] = pending[name] + part if name in pending else part
-    return {name: pending[name] for name in network.inputs if name in pending}
+    return {name: pending[name] for name in to if name in pending}
 
 
 @singledispatch

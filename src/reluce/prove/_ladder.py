@@ -18,6 +18,7 @@ from reluce.domain import Box
 from reluce.facts import Facts, LayerFacts, Rung, Verdict
 from reluce.network import Array, Network, Node, Relu
 from reluce.prove._attest import Effort, Question, attested, trusted
+from reluce.prove._closing import Closing, ClosingSettings
 from reluce.prove._isa import isa
 from reluce.prove._leo import leo
 from reluce.prove._refute import Search, SearchSettings
@@ -51,6 +52,7 @@ class ProverSettings:
     trust_solver: bool = False
     first_look: int = 1024
     search: SearchSettings = field(default_factory=SearchSettings)
+    closing: ClosingSettings = field(default_factory=ClosingSettings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +111,12 @@ def prove(
         progress("refuting what is open")
         _second_look(network, box, witnesses, bounds, data, generator, settings, stop, progress)
     clock.lap("refute")
+    closing = Closing(network, box, witnesses, bounds, settings.closing, stop)
+    for node in witnesses.layers:
+        progress(f"proving what is open in {node.output}")
+        closing.layer(node)
+    bounds = closing.bounds
+    clock.lap("prove")
     layers = {node.name: _verdicts(network, node, witnesses, bounds) for node in network.relus}
     return Proof(Facts(layers, witnesses.points), bounds, clock.seconds)
 
@@ -195,6 +203,8 @@ def _second_look(
             return
         progress(f"searching witnesses for {node.output}")
         search.layer(node)
+        cost = max(1, exact_cost(network, node.inputs[0]))
+        exact_left -= cost * witnesses.settle_unclear(node, max(0, exact_left) // cost)
     if data is not None:
         progress("refuting with all data")
         _all_data(witnesses, data, stop)

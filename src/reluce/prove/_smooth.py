@@ -5,6 +5,10 @@
 The best points of plain gradient ascent in late layers sit where all units that help are dead, and the gradient is
 zero. The ELU still has one near the kink, and only near it; as its tail shrinks to nothing, the surrogate becomes the
 network. These are search directions only. Source: measured in FRONTIER, section 2 (annealed ELU surrogates).
+
+Where the outputs of ReLUs have to stay positive, the softplus does the same:
+
+    softplus_t(z) = t log(1 + exp(z / t))
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from reluce.network import Array, Network, evaluate
 
 
 def surrogate(
-    network: Network, points: Mapping[str, Array], until: str, share: float
+    network: Network, points: Mapping[str, Array], until: str, share: float, positive: bool = False
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Evaluate the surrogate.
 
@@ -31,6 +35,8 @@ def surrogate(
         The tensor that is wanted.
     share
         Scale of the tails; 0 for the network itself.
+    positive
+        Whether the tails are those of the softplus.
 
     Returns
     -------
@@ -40,17 +46,20 @@ def surrogate(
     slopes: dict[str, Array] = {}
 
     def relu(name: str, z: Array) -> Array:
-        value, slopes[name] = _elu(z, share)
+        value, slopes[name] = _smooth(z, share, positive)
         return value
 
     return evaluate(network, points, until, relu), slopes
 
 
-def _elu(z: Array, share: float) -> tuple[Array, Array]:
-    positive = z > 0
+def _smooth(z: Array, share: float, positive: bool) -> tuple[Array, Array]:
+    alive = z > 0
     if share <= 0:
-        return np.where(positive, z, 0), positive.astype(z.dtype)
+        return np.where(alive, z, 0), alive.astype(z.dtype)
     size = np.median(np.abs(z).reshape(len(z), -1), axis=1).astype(z.dtype).reshape([-1] + [1] * (z.ndim - 1))
     t = np.maximum(share * size, np.finfo(np.float32).tiny * 1e6).astype(z.dtype)
+    if positive:
+        tail = np.exp(-np.abs(z) / t)
+        return np.maximum(z, 0) + t * np.log1p(tail), np.where(alive, 1, tail) / (1 + tail)
     tail = np.exp(np.minimum(z, 0) / t)
-    return np.where(positive, z, t * (tail - 1)), np.where(positive, z.dtype.type(1), tail)
+    return np.where(alive, z, t * (tail - 1)), np.where(alive, z.dtype.type(1), tail)

@@ -31,6 +31,12 @@ class Witnesses:
         The network and its domain.
     intervals
         Proven intervals of its tensors: they bound the rounding error of the evaluations.
+
+    Attributes
+    ----------
+    best
+        For each ReLU by name ``(2, units)``: the largest ``z`` and the largest ``-z`` of the points that were tried
+        while the unit lacked that sign. Measured in float64; no proof of anything.
     """
 
     def __init__(self, network: Network, box: Box, intervals: Mapping[str, Interval]) -> None:
@@ -40,6 +46,8 @@ class Witnesses:
         self._error = {node.name: by_unit(errors[node.inputs[0]][None], node).max(axis=(0, 1)) for node in self.layers}
         self.positive = {node.name: np.full(len(self._error[node.name]), LACKING) for node in self.layers}
         self.negative = {node.name: np.full(len(self._error[node.name]), LACKING) for node in self.layers}
+        self.best = {node.name: np.full((2, len(self._error[node.name])), -np.inf) for node in self.layers}
+        self._unclear: dict[tuple[str, bool, int], tuple[float, dict[str, Array]]] = {}
         self._rows: list[dict[str, Array]] = []
 
     @property
@@ -88,10 +96,12 @@ class Witnesses:
             return 0
         with np.errstate(over="ignore", invalid="ignore"):
             values = evaluate(self.network, batch, until=wanted[-1].inputs[0] if len(wanted) == 1 else None)
-        columns, hits = self._hits(wanted, values)
+        columns, hits = self._hits(wanted, values, batch)
         return self._cover(batch, columns, hits)
 
-    def _hits(self, wanted: list[Node], values: Mapping[str, Array]) -> tuple[list[tuple[str, bool, int]], Array]:
+    def _hits(
+        self, wanted: list[Node], values: Mapping[str, Array], batch: Mapping[str, Array]
+    ) -> tuple[list[tuple[str, bool, int]], Array]:
         columns: list[tuple[str, bool, int]] = []
         blocks = []
         for node in wanted:
@@ -100,9 +110,33 @@ class Witnesses:
             for positive, lacking in zip((True, False), self.open(node), strict=True):
                 units = np.flatnonzero(lacking)
                 extreme = z[..., units].max(axis=1) if positive else -z[..., units].min(axis=1)
+                self._remember(node, positive, units, extreme, batch)
                 blocks.append(np.isfinite(extreme) & (extreme > error[units]))
                 columns.extend((node.name, positive, int(unit)) for unit in units)
         return columns, np.concatenate(blocks, axis=1)
+
+    def _remember(self, node: Node, positive: bool, units: Array, extreme: Array, batch: Mapping[str, Array]) -> None:
+        """Keep the best value of each unit, and the point where float64 has a sign but cannot vouch for it."""
+        finite = np.where(np.isfinite(extreme), extreme, -np.inf)
+        rows = finite.argmax(axis=0)
+        reached, best = finite[rows, np.arange(len(units))], self.best[node.name][0 if positive else 1]
+        for column in np.flatnonzero(
+            (reached > 0) & (reached > best[units]) & (reached <= self._error[node.name][units])
+        ):
+            point = {name: values[rows[column]].copy() for name, values in batch.items()}
+            self._unclear[node.name, positive, int(units[column])] = (float(reached[column]), point)
+        best[units] = np.maximum(best[units], reached)
+
+    def settle_unclear(self, node: Node, points: int) -> int:
+        """Let exact arithmetic tell the signs that float64 could not, at most at so many points; returns how many."""
+        lacking = dict(zip((True, False), self.open(node), strict=True))
+        waiting = [key for key in self._unclear if key[0] == node.name and lacking[key[1]][key[2]]]
+        waiting.sort(key=lambda key: -self._unclear[key][0])
+        for key in waiting[:points]:
+            _, point = self._unclear.pop(key)
+            if self.open(node)[0 if key[1] else 1][key[2]]:
+                self.feed_exactly(node, point)
+        return len(waiting[:points])
 
     def _cover(self, batch: Mapping[str, Array], columns: list[tuple[str, bool, int]], hits: Array) -> int:
         """Keep few points that witness much: greedily the one that settles most of what is left."""

@@ -1,0 +1,231 @@
+"""Proofs for the units that bounds and witnesses have left open, layer by layer: optimised slopes, then splitting.
+
+What is proved of a layer tightens every bound behind it, so the layers are taken in order and the bounds are computed
+anew whenever something was gained. Where a bound is far from zero and the best point close to it, a proof is out of
+reach and nothing is spent: see ``ClosingSettings.hope``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from reluce.bounds import RUNGS, Bounds, Interval, Known, analyse
+from reluce.domain import Box
+from reluce.facts import Rung
+from reluce.network import Array, Network, Node
+from reluce.prove._alpha import tightened, upper_bounds
+from reluce.prove._arrays import Arrays
+from reluce.prove._branch import Branched, BranchSettings, branch
+from reluce.prove._dual import Dual
+from reluce.prove._slopes import Descent
+from reluce.prove._witnesses import Witnesses, by_unit
+
+
+@dataclass(frozen=True)
+class ClosingSettings:
+    """What proofs may spend.
+
+    A coordinate is worth splitting where its bound is at most ``hope`` times as far from zero as its best point;
+    ``subproblems`` are for all coordinates together, the most hopeful ones of each layer first.
+    """
+
+    hope: float = 200.0
+    subproblems: int = 300_000
+    slopes: Descent = field(default_factory=lambda: Descent(steps=60))
+    tighten: Descent = field(default_factory=lambda: Descent(steps=20))
+    branch: BranchSettings = field(default_factory=BranchSettings)
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class _Goals:
+    """Flat coordinates of one pre-activation that may be stable: ``sign * z[row] <= 0`` is to be proved."""
+
+    node: Node
+    rows: Array
+    signs: Array
+    units: Array
+
+    def only(self, mask: Array) -> _Goals:
+        return _Goals(self.node, self.rows[mask], self.signs[mask], self.units[mask])
+
+
+class Closing:
+    """Working state: bounds that get better, and what was proved by which rung.
+
+    Parameters
+    ----------
+    network, box
+        The network and its domain.
+    witnesses
+        Says which units are open; points found on the way are tried on all.
+    bounds
+        What is proved so far.
+    settings
+        Budgets.
+    stop
+        Asked between steps.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        box: Box,
+        witnesses: Witnesses,
+        bounds: Bounds,
+        settings: ClosingSettings,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.network, self.box, self.witnesses = network, box, witnesses
+        self.settings, self.stop = settings, stop
+        self.arrays = Arrays(settings.device)
+        self.subproblems = 0
+        self._tight: set[str] = set()
+        self._take(bounds)
+
+    def _take(self, bounds: Bounds) -> None:
+        self._bounds, self._gained = bounds, False
+        self.intervals = dict(bounds.intervals)
+        self._rungs = {node.name: bounds.settled[node.name].rung for node in self.witnesses.layers}
+
+    @property
+    def bounds(self) -> Bounds:
+        """All bounds, with what was gained carried through the network."""
+        if self._gained:
+            layers = self.witnesses.layers
+            known = {node.inputs[0]: Known(self.intervals[node.inputs[0]], self._rungs[node.name]) for node in layers}
+            self._take(analyse(self.network, self.box, self.stop, known=known))
+            for node in layers:
+                self._close(node)
+        return self._bounds
+
+    def layer(self, node: Node) -> None:
+        """Try to prove what is open in one ReLU."""
+        if any(mask.any() for mask in self.witnesses.open(node)):
+            with threadpool_limits(1, "blas"):  # many small products: threads that wait for each other cost more
+                self._layer(node)
+
+    def _layer(self, node: Node) -> None:
+        assert self.bounds is not None  # what layers in front have gained
+        goals = self._goals(node)
+        if not goals.rows.size or self.stop() or not self._dual(node).unstable.any():
+            return  # nothing is open, or the bounds are those of a linear function
+        goals = self._hopeful(goals, 10 * self.settings.hope)
+        if not goals.rows.size:
+            return
+        self._alpha(goals)
+        goals = self._hopeful(self._goals(node), self.settings.hope)
+        if goals.rows.size:
+            self._tighten_in_front(node)
+            self._alpha(goals)
+        for goal in self._by_hope(self._hopeful(self._goals(node), self.settings.hope)):
+            if self.stop() or self.subproblems >= self.settings.subproblems:
+                return
+            self.subproblems += self._branch(goal).subproblems
+
+    # What is open, and whether there is hope
+
+    def _goals(self, node: Node) -> _Goals:
+        z = self.intervals[node.inputs[0]]
+        places = by_unit(np.arange(z.lower.size).reshape(1, *z.lower.shape), node)[0]
+        rows, signs, units = [], [], []
+        for lacking, ends, sign in zip(self.witnesses.open(node), (z.upper, -z.lower), (1.0, -1.0), strict=True):
+            for unit in np.flatnonzero(lacking):
+                mine = places[:, unit]
+                mine = mine[ends.ravel()[mine] > 0]
+                rows.extend(mine)
+                signs.extend([sign] * len(mine))
+                units.extend([unit] * len(mine))
+        return _Goals(node, np.array(rows, dtype=np.int64), np.array(signs), np.array(units, dtype=np.int64))
+
+    def _bound(self, goals: _Goals) -> Array:
+        z = self.intervals[goals.node.inputs[0]]
+        return np.where(goals.signs > 0, z.upper.ravel()[goals.rows], -z.lower.ravel()[goals.rows])
+
+    def _ratio(self, goals: _Goals) -> Array:
+        best = self._best(goals)
+        with np.errstate(divide="ignore"):
+            return self._bound(goals) / np.maximum(-best, 0.0)
+
+    def _best(self, goals: _Goals) -> Array:
+        """The largest ``sign * z`` that any point has reached (over all positions of the unit)."""
+        return np.asarray(self.witnesses.best[goals.node.name][(goals.signs < 0).astype(int), goals.units])
+
+    def _hopeful(self, goals: _Goals, most: float) -> _Goals:
+        return goals.only(self._ratio(goals) <= most) if goals.rows.size else goals
+
+    def _by_hope(self, goals: _Goals) -> list[_Goals]:
+        order = np.argsort(self._ratio(goals), kind="stable") if goals.rows.size else goals.rows
+        return [goals.only(np.array([k])) for k in order]
+
+    # The rungs
+
+    def _alpha(self, goals: _Goals) -> None:
+        dual = self._dual(goals.node)
+        self._learn(goals, upper_bounds(dual, goals.rows, goals.signs, self.settings.slopes, self.stop), Rung.ALPHA)
+
+    def _tighten_in_front(self, node: Node) -> None:
+        """Tighten the pre-activations in front of a ReLU, the first ones first."""
+        needed = self.network.ancestors([node.inputs[0]])
+        for earlier in self.network.relus:
+            if earlier.output in needed and earlier.name not in self._tight and not self.stop():
+                self._tight.add(earlier.name)
+                tensor = earlier.inputs[0]
+                z = tightened(self.network, tensor, self.intervals, self.settings.tighten, self.arrays, self.stop)
+                self._update(earlier, z, Rung.ALPHA)
+
+    def _branch(self, goal: _Goals) -> Branched:
+        node, (row,), (sign,), (unit,) = goal.node, goal.rows, goal.signs, goal.units
+        dual = self._dual(node)
+        shape = self.network.shape(node.inputs[0])
+        functional = np.zeros(int(np.prod(shape)))
+        functional[row] = sign
+
+        def found(corners: Mapping[str, Array]) -> bool:
+            middle = {
+                name: np.broadcast_to(0.5 * low + 0.5 * high, (len(next(iter(corners.values()))), *low.shape))
+                for name, (low, high) in self.box.inner.items()
+            }
+            self.witnesses.feed(self.box.clip({**middle, **{name: x for name, x in corners.items() if name in middle}}))
+            up, down = self.witnesses.open(node)
+            return not (up if sign > 0 else down)[unit]
+
+        outcome = branch(dual, functional.reshape(shape), self.settings.branch, found, self.stop)
+        if outcome.leaves is not None:
+            self._learn(goal, np.zeros(1), Rung.BRANCH)
+        return outcome
+
+    def _dual(self, node: Node) -> Dual:
+        return Dual(self.network, node.inputs[0], self.intervals, self.arrays)
+
+    # What was learnt
+
+    def _learn(self, goals: _Goals, upper: Array, by: Rung) -> None:
+        """Take over proved upper bounds of ``sign * z[row]``."""
+        z = self.intervals[goals.node.inputs[0]]
+        low, high = z.lower.ravel().copy(), z.upper.ravel().copy()
+        for row, sign, value in zip(goals.rows, goals.signs, upper, strict=True):
+            if sign > 0:
+                high[row] = min(high[row], value)
+            else:
+                low[row] = max(low[row], -value)
+        self._update(goals.node, Interval(low.reshape(z.lower.shape), high.reshape(z.lower.shape), z.slack), by)
+
+    def _update(self, node: Node, z: Interval, by: Rung) -> None:
+        tensor = node.inputs[0]
+        before = self.intervals[tensor]
+        gained = ((z.lower >= 0) | (z.upper <= 0)) & (before.lower < 0) & (before.upper > 0)
+        self._gained |= bool(((z.lower > before.lower) | (z.upper < before.upper)).any())
+        self.intervals[tensor] = z
+        self._rungs[node.name] = np.where(gained.ravel(), RUNGS.index(by), self._rungs[node.name])
+        self._close(node)
+
+    def _close(self, node: Node) -> None:
+        """Look no longer for witnesses of what is proved stable."""
+        z = self.intervals[node.inputs[0]]
+        lower, upper = by_unit(z.lower[None], node)[0].min(axis=0), by_unit(z.upper[None], node)[0].max(axis=0)
+        self.witnesses.close(node, (lower >= 0) | (upper <= 0))
