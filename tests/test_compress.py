@@ -624,7 +624,7 @@ def test_a_trusted_solver_that_had_nothing_to_add_leaves_a_proof(monkeypatch: py
 def test_a_lying_solver(tmp_path: Path, budget: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without trust its lies change nothing; with trust, what can be seen of them stops the run."""
     monkeypatch.setattr(_ladder, "open_session", lambda solver, problem, stop: lying(problem))
-    monkeypatch.setattr(_ladder, "_first_look", lambda *_: None)
+    monkeypatch.setattr(_ladder, "first_look", lambda *_: None)
     source, target = saved(beyond_intervals(), tmp_path / "in.onnx"), tmp_path / "out.onnx"
     report = compress(source, "-1,1", output=target, settings=by_solver("leo", False, budget)).report
     assert target.read_bytes() == source.read_bytes()

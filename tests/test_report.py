@@ -171,10 +171,10 @@ def facts() -> Facts:
 
 def test_rows_count_each_verdict() -> None:
     network = loads(known().SerializeToString()).network
-    (only,) = layer_rows(network, facts(), None)
+    (only,) = layer_rows(facts(), None)
     assert (only.name, only.units, only.kept) == ("h1", 6, None)
     assert (only.constant, only.inactive, only.active, only.unstable, only.undecided) == (1, 1, 2, 1, 1)
-    (kept,) = layer_rows(network, facts(), {network.relus[0].name: np.array([2, 3])})
+    (kept,) = layer_rows(facts(), {network.relus[0].name: np.array([2, 3])})
     assert kept.kept == 2
 
 

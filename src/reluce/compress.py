@@ -26,7 +26,7 @@ from reluce.inputs import Data, domain_of, outside, samples_of
 from reluce.io import Loaded, OnnxLoaded, Output, Sizes, demand_output, measure, open_model, rebuild, save
 from reluce.network import Network, Opaque
 from reluce.prove import Proof, prove
-from reluce.report import Report, SolverUse, layer_rows
+from reluce.report import Report, SolverUse, layer_rows, rung_rows
 from reluce.result import Result
 from reluce.rewrite import Original, Rewriting, rewrite
 from reluce.run import Deadline
@@ -191,7 +191,7 @@ class _Run:
             assumption=box.assumption,
             model=measure(loaded),
             compressed=compressed,
-            layers=layer_rows(loaded.network, proof.facts, kept, solver is not None),
+            layers=layer_rows(proof.facts, kept, solver is not None),
             guarantee=None if rewriting is None else rewriting.guarantee,
             check=outcome,
             seconds={**self.seconds, "total": time.perf_counter() - self._start},
@@ -199,6 +199,7 @@ class _Run:
             notes=(*loaded.notes, *self.notes, *_opaque_notes(loaded.network)),
             cut_short=self.deadline.cut,
             solver=solver,
+            rungs=rung_rows(proof.facts, proof.spent),
         )
 
 

@@ -158,7 +158,7 @@ def test_stopped_at_once_or_half_way(prover: Prover) -> None:
 @METHODS
 def test_a_lie_is_shown_and_removes_nothing_without_trust(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_ladder, "open_session", lambda solver, problem, stop: lying(problem))
-    monkeypatch.setattr(_ladder, "_first_look", lambda *_: None)
+    monkeypatch.setattr(_ladder, "first_look", lambda *_: None)
     proof = prove(DEEP, BOX, settings=ProverSettings(method=method))  # type: ignore[arg-type]
     proved = analyse(DEEP, BOX, stop=lambda: True).intervals
     for node in DEEP.relus:

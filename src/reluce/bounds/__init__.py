@@ -6,7 +6,10 @@ from reluce.bounds._exact import ExactInterval, exact_cost, exact_intervals, exa
 from reluce.bounds._float_error import float_error, lipschitz
 from reluce.bounds._forms import AffineForm, DenseForm, affine_form, dense_form
 from reluce.bounds._interval import Interval, interval, meet
+from reluce.bounds._layered import Layered, layered
 from reluce.bounds._linear import SLOPES, LinearBound, Relaxation, linear_upper_bound, relax
+from reluce.bounds._subbox_exact import holds_exactly
+from reluce.bounds._subboxes import Engine, Rows, SubBoxes, Tightened
 
 __all__ = [
     "RUNGS",
@@ -16,12 +19,17 @@ __all__ = [
     "Constancy",
     "Corners",
     "DenseForm",
+    "Engine",
     "ExactInterval",
     "Interval",
     "Known",
+    "Layered",
     "LinearBound",
     "Relaxation",
+    "Rows",
     "Settled",
+    "SubBoxes",
+    "Tightened",
     "affine_form",
     "analyse",
     "constancy",
@@ -30,7 +38,9 @@ __all__ = [
     "exact_intervals",
     "exact_linear_upper_bound",
     "float_error",
+    "holds_exactly",
     "interval",
+    "layered",
     "linear_upper_bound",
     "lipschitz",
     "meet",

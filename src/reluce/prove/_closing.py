@@ -1,4 +1,4 @@
-"""Proofs for the units that bounds and witnesses have left open, layer by layer: optimised slopes, then splitting.
+"""Proofs for the units that bounds and witnesses have left open, layer by layer: splitting the box, slopes, ReLU splits.
 
 What is proved of a layer tightens every bound behind it, so the layers are taken in order and the bounds are computed
 anew whenever something was gained. Where a bound is far from zero and the best point close to it, a proof is out of
@@ -8,7 +8,7 @@ reach and nothing is spent: see ``ClosingSettings.hope``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -17,10 +17,12 @@ from reluce.bounds import RUNGS, Bounds, Interval, Known, analyse
 from reluce.domain import Box
 from reluce.facts import Rung
 from reluce.network import Array, Network, Node
+from reluce.prove._account import Account
 from reluce.prove._alpha import tightened, upper_bounds
 from reluce.prove._arrays import Arrays
 from reluce.prove._branch import Branched, BranchSettings, branch
 from reluce.prove._dual import Dual
+from reluce.prove._input_split import SplitSettings, split_inputs
 from reluce.prove._slopes import Descent
 from reluce.prove._witnesses import Witnesses, by_unit
 
@@ -37,6 +39,7 @@ class ClosingSettings:
     subproblems: int = 300_000
     slopes: Descent = field(default_factory=lambda: Descent(steps=60))
     tighten: Descent = field(default_factory=lambda: Descent(steps=20))
+    split: SplitSettings = field(default_factory=SplitSettings)
     branch: BranchSettings = field(default_factory=BranchSettings)
     device: str = "cpu"
 
@@ -67,6 +70,10 @@ class Closing:
         What is proved so far.
     settings
         Budgets.
+    account
+        Told what is done and how long it takes.
+    generator
+        For what is chosen at random.
     stop
         Asked between steps.
     """
@@ -78,10 +85,12 @@ class Closing:
         witnesses: Witnesses,
         bounds: Bounds,
         settings: ClosingSettings,
+        account: Account,
+        generator: np.random.Generator,
         stop: Callable[[], bool],
     ) -> None:
         self.network, self.box, self.witnesses = network, box, witnesses
-        self.settings, self.stop = settings, stop
+        self.settings, self.account, self.generator, self.stop = settings, account, generator, stop
         self.arrays = Arrays(settings.device)
         self.subproblems = 0
         self._tight: set[str] = set()
@@ -95,13 +104,18 @@ class Closing:
     @property
     def bounds(self) -> Bounds:
         """All bounds, with what was gained carried through the network."""
-        if self._gained:
-            layers = self.witnesses.layers
-            known = {node.inputs[0]: Known(self.intervals[node.inputs[0]], self._rungs[node.name]) for node in layers}
-            self._take(analyse(self.network, self.box, self.stop, known=known))
-            for node in layers:
-                self._close(node)
+        self._carry()
         return self._bounds
+
+    def _carry(self) -> None:
+        """Bound the network anew where something was gained: all that lies behind profits."""
+        if not self._gained:
+            return
+        layers = self.witnesses.layers
+        known = {node.inputs[0]: Known(self.intervals[node.inputs[0]], self._rungs[node.name]) for node in layers}
+        self._take(analyse(self.network, self.box, self.stop, known=known))
+        for node in layers:
+            self._close(node)
 
     def layer(self, node: Node) -> None:
         """Try to prove what is open in one ReLU."""
@@ -110,22 +124,29 @@ class Closing:
                 self._layer(node)
 
     def _layer(self, node: Node) -> None:
-        assert self.bounds is not None  # what layers in front have gained
+        self._carry()
         goals = self._goals(node)
         if not goals.rows.size or self.stop() or not self._dual(node).unstable.any():
             return  # nothing is open, or the bounds are those of a linear function
-        goals = self._hopeful(goals, 10 * self.settings.hope)
-        if not goals.rows.size:
+        self.account.tell(f"splitting the box for {node.output}", self._bounds)
+        with self.account.timing(node, Rung.INPUT_SPLIT):
+            self._split_inputs(goals)
+        goals = self._hopeful(self._goals(node), 10 * self.settings.hope)
+        if not goals.rows.size or self.stop():
             return
-        self._alpha(goals)
-        goals = self._hopeful(self._goals(node), self.settings.hope)
-        if goals.rows.size:
-            self._tighten_in_front(node)
+        self.account.tell(f"proving what is open in {node.output}", self._bounds)
+        with self.account.timing(node, Rung.ALPHA):
             self._alpha(goals)
-        for goal in self._by_hope(self._hopeful(self._goals(node), self.settings.hope)):
-            if self.stop() or self.subproblems >= self.settings.subproblems:
-                return
-            self.subproblems += self._branch(goal).subproblems
+            goals = self._hopeful(self._goals(node), self.settings.hope)
+            if goals.rows.size:
+                self._tighten_in_front(node)
+                self._alpha(goals)
+        with self.account.timing(node, Rung.BRANCH):
+            for goal in self._by_hope(self._hopeful(self._goals(node), self.settings.hope)):
+                if self.stop() or self.subproblems >= self.settings.subproblems:
+                    return
+                self.account.tell(f"splitting for {node.output}, unit {goal.units[0]}", self._bounds)
+                self.subproblems += self._branch(goal).subproblems
 
     # What is open, and whether there is hope
 
@@ -164,6 +185,25 @@ class Closing:
 
     # The rungs
 
+    def _split_inputs(self, goals: _Goals) -> None:
+        """Split the box, where it has few inputs; what would take too many boxes is given up after a sample."""
+
+        def found(points: Mapping[str, Array]) -> Array:
+            self.witnesses.feed(points)
+            return ~self._open(goals)
+
+        bounds = replace(self._bounds, intervals=self.intervals)
+        outcome = split_inputs(
+            self.network, self.box, bounds, goals.node, goals.rows, goals.signs, self.generator,
+            self.settings.split, found if self.box.has_points else None, self.stop,
+        )  # fmt: skip
+        self._learn(goals.only(outcome.proved), np.zeros(outcome.proved.sum()), Rung.INPUT_SPLIT)
+
+    def _open(self, goals: _Goals) -> Array:
+        """Which goals' units still lack the sign that is to be excluded."""
+        up, down = self.witnesses.open(goals.node)
+        return np.asarray(np.where(goals.signs > 0, up[goals.units], down[goals.units]))
+
     def _alpha(self, goals: _Goals) -> None:
         dual = self._dual(goals.node)
         self._learn(goals, upper_bounds(dual, goals.rows, goals.signs, self.settings.slopes, self.stop), Rung.ALPHA)
@@ -179,25 +219,29 @@ class Closing:
                 self._update(earlier, z, Rung.ALPHA)
 
     def _branch(self, goal: _Goals) -> Branched:
-        node, (row,), (sign,), (unit,) = goal.node, goal.rows, goal.signs, goal.units
+        node, (row,), (sign,) = goal.node, goal.rows, goal.signs
         dual = self._dual(node)
         shape = self.network.shape(node.inputs[0])
         functional = np.zeros(int(np.prod(shape)))
         functional[row] = sign
 
         def found(corners: Mapping[str, Array]) -> bool:
-            middle = {
-                name: np.broadcast_to(0.5 * low + 0.5 * high, (len(next(iter(corners.values()))), *low.shape))
-                for name, (low, high) in self.box.inner.items()
-            }
-            self.witnesses.feed(self.box.clip({**middle, **{name: x for name, x in corners.items() if name in middle}}))
-            up, down = self.witnesses.open(node)
-            return not (up if sign > 0 else down)[unit]
+            self.witnesses.feed(self._points(corners))
+            return not self._open(goal)[0]
 
         outcome = branch(dual, functional.reshape(shape), self.settings.branch, found, self.stop)
         if outcome.leaves is not None:
             self._learn(goal, np.zeros(1), Rung.BRANCH)
         return outcome
+
+    def _points(self, corners: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Corners as points of the domain; inputs that do not matter are in the middle of their range."""
+        count = len(next(iter(corners.values())))
+        middle = {
+            name: np.broadcast_to(0.5 * low + 0.5 * high, (count, *low.shape))
+            for name, (low, high) in self.box.inner.items()
+        }
+        return self.box.clip({name: corners.get(name, x) for name, x in middle.items()})
 
     def _dual(self, node: Node) -> Dual:
         return Dual(self.network, node.inputs[0], self.intervals, self.arrays)

@@ -8,10 +8,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reluce._version import __version__
-from reluce.facts import Facts, Guarantee, Refusal, Verdict
+from reluce.facts import Facts, Guarantee, Refusal, Rung, Verdict
 from reluce.io import Sizes
-from reluce.network import Array, Network
+from reluce.network import Array
 from reluce.verify import Check
+
+
+@dataclass(frozen=True)
+class RungRow:
+    """How many units of a layer a rung decided, and the seconds that it took there, also where it decided none."""
+
+    layer: str
+    rung: str
+    decided: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ class Report:
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
     cut_short: bool = False
+    rungs: tuple[RungRow, ...] = ()
     solver: SolverUse | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -122,6 +133,7 @@ class Report:
         result["refusals"] = [asdict(refusal) for refusal in self.refusals]
         result["notes"] = list(self.notes)
         result["cut_short"] = self.cut_short
+        result["rungs"] = [asdict(row) for row in self.rungs]
         return result
 
     def __str__(self) -> str:
@@ -130,9 +142,7 @@ class Report:
         return as_text(self)
 
 
-def layer_rows(
-    network: Network, facts: Facts, kept: Mapping[str, Array] | None, solver: bool = False
-) -> tuple[LayerRow, ...]:
+def layer_rows(facts: Facts, kept: Mapping[str, Array] | None, solver: bool = False) -> tuple[LayerRow, ...]:
     """One row per ReLU, in topological order; ``solver`` says whether one was asked."""
     return tuple(
         LayerRow(
@@ -154,6 +164,16 @@ def layer_rows(
             attested_as=_names(layer.attested) if solver else (),
         )
         for layer in facts.layers.values()
+    )
+
+
+def rung_rows(facts: Facts, spent: Mapping[str, Mapping[Rung, float]]) -> tuple[RungRow, ...]:
+    """What decided units or took time, by layer, in the order of the ladder; the cheapest rungs are timed together."""
+    return tuple(
+        RungRow(layer.layer, str(rung), layer.rung.count(rung), spent.get(layer.node, {}).get(rung, 0.0))
+        for layer in facts.layers.values()
+        for rung in Rung
+        if rung is not Rung.NONE and (rung in layer.rung or rung in spent.get(layer.node, {}))
     )
 
 
