@@ -1,4 +1,4 @@
-"""Proofs for the units that bounds and witnesses have left open, layer by layer: splitting the box, slopes, ReLU splits.
+"""Proofs for what bounds and witnesses have left open, layer by layer: splitting the box, slopes, splitting ReLUs.
 
 What is proved of a layer tightens every bound behind it, so the layers are taken in order and the bounds are computed
 anew whenever something was gained. Where a bound is far from zero and the best point close to it, a proof is out of
@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from reluce.bounds import RUNGS, Bounds, Interval, Known, analyse
 from reluce.domain import Box
@@ -119,11 +118,8 @@ class Closing:
 
     def layer(self, node: Node) -> None:
         """Try to prove what is open in one ReLU."""
-        if any(mask.any() for mask in self.witnesses.open(node)):
-            with threadpool_limits(1, "blas"):  # many small products: threads that wait for each other cost more
-                self._layer(node)
-
-    def _layer(self, node: Node) -> None:
+        if not any(mask.any() for mask in self.witnesses.open(node)):
+            return
         self._carry()
         goals = self._goals(node)
         if not goals.rows.size or self.stop() or not self._dual(node).unstable.any():

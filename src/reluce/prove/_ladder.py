@@ -11,6 +11,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from reluce.bounds import Bounds, analyse
 from reluce.domain import Box
@@ -92,6 +93,18 @@ def prove(
     Proof
         Verdicts that are rigorous whatever ``stop`` did; with ``trust_solver`` some rest on a solver's word.
     """
+    with threadpool_limits(1, "blas"):  # the products are small: threads that wait for each other cost up to ten times
+        return _prove(network, box, data, settings, stop, progress)
+
+
+def _prove(
+    network: Network,
+    box: Box,
+    data: Mapping[str, Array] | None,
+    settings: ProverSettings,
+    stop: Callable[[], bool],
+    progress: Callable[[str], None],
+) -> Proof:
     generator = np.random.default_rng(settings.seed)
     witnesses = Witnesses(network, box, analyse(network, box, stop=lambda: True).intervals)
     account = Account(witnesses, progress)
