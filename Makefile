@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-ways train-example long clean
+.PHONY: help demo test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth train-example long clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,18 @@ bench: .venv/core.stamp ## measure what the README's figures come from (RELUCE_D
 bench-ways: .venv/dev.stamp ## the same networks as files, torch modules and torch's exports; all VNN-LIB files
 	$(BIN)/python benchmarks/specifications.py --data $(RELUCE_DATA)
 	$(BIN)/python benchmarks/round_trip.py --data $(RELUCE_DATA)
+
+bench-decide: .venv/core.stamp ## how far a list of networks is decided, without data; what is done is not done again
+	$(BIN)/python benchmarks/decide.py --data $(RELUCE_DATA)
+
+bench-all: .venv/core.stamp ## the same for every network of the folder (hours)
+	$(BIN)/python benchmarks/decide.py --data $(RELUCE_DATA) --all
+
+bench-baselines: .venv/dev.stamp ## against LEO and ISA as published, on the same solver
+	$(BIN)/python benchmarks/baselines.py --data $(RELUCE_DATA)
+
+bench-growth: .venv/core.stamp ## time against width and depth
+	$(BIN)/python benchmarks/growth.py --data $(RELUCE_DATA)
 
 train-example: .venv/core.stamp ## train examples/digits.onnx again
 	$(BIN)/python examples/train_digits.py

@@ -165,7 +165,7 @@ def facts() -> Facts:
     zeros = np.zeros(6)
     rungs = (Rung.NONE,) * 6
     none = np.full(6, Verdict.UNDECIDED)
-    layer = LayerFacts("h1", node, np.array(verdicts), rungs, zeros, zeros, nothing, nothing, none)
+    layer = LayerFacts("h1", node, np.array(verdicts), rungs, zeros, zeros, nothing, nothing, none, np.zeros((2, 6)))
     return Facts({node: layer}, {})
 
 

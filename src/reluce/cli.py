@@ -28,7 +28,7 @@ from reluce.errors import (
     UsageError,
 )
 from reluce.io import demand_writable, open_model, replace_file
-from reluce.prove import Method, ProverSettings
+from reluce.prove import ClosingSettings, Method, ProverSettings
 from reluce.report import Report, render
 from reluce.settings import Settings, parse_guarantee
 
@@ -125,6 +125,13 @@ InputShape = Annotated[
         help="Fix dimensions that the model leaves open; -1 keeps axis 0 as the batch. Repeatable.",
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="cpu|cuda",
+        help="Where slopes and ReLU splits are optimised: cpu, or a GPU by its torch name (cuda, cuda:1, mps).",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 GuaranteeText = Annotated[
@@ -153,12 +160,13 @@ def compress_command(
     prover: Prover = "ladder",
     solver: Solver = None,
     trust_solver: TrustSolver = False,
+    device: Device = "cpu",
     input_shape: InputShape = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Write a smaller network with the same function on the domain."""
-    provers = _prover(seed, prover, solver, trust_solver)
+    provers = _prover(seed, prover, solver, trust_solver, device)
     settings = Settings(parse_guarantee(guarantee), time_limit, provers, _shapes(input_shape))
     if save_domain is None and domain_from_data is not None:
         save_domain = target.with_name(target.name.removesuffix(".gz").removesuffix(".onnx") + ".domain.npz")
@@ -184,12 +192,13 @@ def inspect_command(
     prover: Prover = "ladder",
     solver: Solver = None,
     trust_solver: TrustSolver = False,
+    device: Device = "cpu",
     input_shape: InputShape = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Show how many units of each layer are stable on the domain; write no network."""
-    settings = Settings(None, time_limit, _prover(seed, prover, solver, trust_solver), _shapes(input_shape))
+    settings = Settings(None, time_limit, _prover(seed, prover, solver, trust_solver, device), _shapes(input_shape))
     read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}
     _demand_distinct(read, {"--json": json_file, "--save-domain": save_domain})
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
@@ -288,12 +297,13 @@ def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
     return shapes or None
 
 
-def _prover(seed: int, method: str, solver: str | None, trust: bool) -> ProverSettings:
+def _prover(seed: int, method: str, solver: str | None, trust: bool, device: str) -> ProverSettings:
     if method == "ladder" and (solver is not None or trust):
         raise UsageError(f"{'--trust-solver' if trust else '--solver'} goes with --prover leo or --prover isa")
     if method not in get_args(Method):
         raise UsageError(f"--prover {method!r}: expected one of {', '.join(get_args(Method))}")
-    return ProverSettings(seed=seed, method=cast(Method, method), solver=solver or "highs", trust_solver=trust)
+    closing = ClosingSettings(device=device)
+    return ProverSettings(seed, cast(Method, method), solver or "highs", trust, closing=closing)
 
 
 @contextmanager

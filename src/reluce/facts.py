@@ -47,7 +47,9 @@ class LayerFacts:
     All arrays have one entry per unit. ``lower`` and ``upper`` enclose the pre-activation over the domain and over all
     positions of the unit. ``positive`` and ``negative`` are rows of ``Facts.points`` where z > 0 and z < 0 (-1: none).
     ``attested`` is the verdict for which only a solver vouches (UNDECIDED: none); it becomes the ``verdict`` only where
-    the user trusts solvers. ``reason`` says why a whole layer could not be decided, if so.
+    the user trusts solvers. ``reached``, ``(2, units)``, has the largest z and the largest -z of the points tried while
+    the unit lacked that sign (``-inf``: none; float64, no proof of anything). ``reason`` says why a whole layer could
+    not be decided, if so.
     """
 
     layer: str
@@ -59,6 +61,7 @@ class LayerFacts:
     positive: Array
     negative: Array
     attested: Array
+    reached: Array
     reason: str = ""
 
     @property

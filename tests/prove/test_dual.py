@@ -12,7 +12,9 @@ from oracle import Cell, at, cells, whole_domain
 from strategies import Case, box_of, chain, networks
 
 from reluce.bounds import Bounds, analyse
+from reluce.errors import UsageError
 from reluce.network import Array, Network
+from reluce.prove import ClosingSettings
 from reluce.prove._arrays import Arrays
 from reluce.prove._dual import Dual, Multipliers
 from reluce.prove._rigorous import Rigorous, rounded
@@ -146,5 +148,5 @@ def test_optimised_slopes_beat_the_adaptive_ones() -> None:
 
 
 def test_an_unknown_device_is_named() -> None:
-    with pytest.raises(Exception, match="no_such_device"):
-        Arrays("no_such_device").zeros((1,))
+    with pytest.raises(UsageError, match="no_such_device"):
+        ClosingSettings(device="no_such_device")

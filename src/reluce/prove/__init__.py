@@ -2,6 +2,9 @@
 
 from reluce.prove._ascent import Climb
 from reluce.prove._attest import Effort, Question, Word
+from reluce.prove._branch import BranchSettings
+from reluce.prove._closing import ClosingSettings
+from reluce.prove._input_split import SplitSettings
 from reluce.prove._isa import isa
 from reluce.prove._ladder import Method, Proof, ProverSettings, prove
 from reluce.prove._leo import leo
@@ -9,13 +12,16 @@ from reluce.prove._refute import SearchSettings
 from reluce.prove._witnesses import Witnesses
 
 __all__ = [
+    "BranchSettings",
     "Climb",
+    "ClosingSettings",
     "Effort",
     "Method",
     "Proof",
     "ProverSettings",
     "Question",
     "SearchSettings",
+    "SplitSettings",
     "Witnesses",
     "Word",
     "isa",

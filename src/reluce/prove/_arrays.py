@@ -37,6 +37,13 @@ class Arrays:
             raise UsageError(f'device {self.device!r} needs torch: pip install "reluce[torch]"') from error
         return torch_namespace
 
+    def demand(self) -> None:
+        """Raise ``UsageError`` where the device cannot be used."""
+        try:
+            self.zeros((1,))
+        except (RuntimeError, AssertionError, ValueError) as error:  # what torch raises for a device that is not there
+            raise UsageError(f"device {self.device!r} cannot be used: {error}") from error
+
     @property
     def _where(self) -> dict[str, Any]:
         return {} if self.device == "cpu" else {"device": self.device.removeprefix("torch:")}

@@ -31,7 +31,8 @@ class ClosingSettings:
     """What proofs may spend.
 
     A coordinate is worth splitting where its bound is at most ``hope`` times as far from zero as its best point;
-    ``subproblems`` are for all coordinates together, the most hopeful ones of each layer first.
+    ``subproblems`` are for all coordinates together, the most hopeful ones of each layer first. ``device`` is where
+    slopes and splits are optimised: ``cpu``, or what torch calls a device.
     """
 
     hope: float = 200.0
@@ -41,6 +42,9 @@ class ClosingSettings:
     split: SplitSettings = field(default_factory=SplitSettings)
     branch: BranchSettings = field(default_factory=BranchSettings)
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        Arrays(self.device).demand()
 
 
 @dataclass(frozen=True, eq=False)

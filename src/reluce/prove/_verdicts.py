@@ -60,7 +60,8 @@ def layer_facts(network: Network, node: Node, witnesses: Witnesses, bounds: Boun
     reason = "" if node in witnesses.layers else "behind an operation that is not modelled"
     ends, signs = (known.lower, known.upper), (positive, negative)
     attested = np.full(len(verdict), Verdict.UNDECIDED, dtype=np.int8)
-    return LayerFacts(node.output, node.name, verdict, names, *ends, *signs, attested, reason)
+    reached = witnesses.best.get(node.name, np.full((2, len(verdict)), -np.inf))
+    return LayerFacts(node.output, node.name, verdict, names, *ends, *signs, attested, reached, reason)
 
 
 def _unknown(network: Network, node: Node) -> LayerFacts:
@@ -72,4 +73,5 @@ def _unknown(network: Network, node: Node) -> LayerFacts:
     verdict = np.full(units, Verdict.UNDECIDED, dtype=np.int8)
     rung = (Rung.NONE,) * units
     why = "its shape is not known" if shape is None else "behind an operation that is not modelled"
-    return LayerFacts(node.output, node.name, verdict, rung, -everything, everything, nothing, nothing, verdict, why)
+    ends, signs, reached = (-everything, everything), (nothing, nothing), np.full((2, units), -np.inf)
+    return LayerFacts(node.output, node.name, verdict, rung, *ends, *signs, verdict, reached, why)

@@ -31,7 +31,8 @@ class LayerRow:
     ``verdicts``, ``proved_by``, ``lower`` and ``upper`` have one entry per unit: what is known of its pre-activation.
     ``kept_units`` are the original indices of the units that remain, in order. ``attested`` counts the units for which
     only a solver vouches (``None``: none was asked), and ``attested_as`` says as what: they are among the undecided, or
-    under their verdict where the solver is trusted.
+    under their verdict where the solver is trusted. ``highest`` and ``lowest`` are the largest and the smallest
+    pre-activation seen at any point that was tried for a sign the unit lacked (``None``: none was).
     """
 
     name: str
@@ -50,6 +51,8 @@ class LayerRow:
     kept_units: tuple[int, ...] | None = None
     attested: int | None = None
     attested_as: tuple[str, ...] = ()
+    highest: tuple[float | None, ...] = ()
+    lowest: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,8 @@ def layer_rows(facts: Facts, kept: Mapping[str, Array] | None, solver: bool = Fa
             kept_units=None if kept is None else tuple(int(unit) for unit in kept[layer.node]),
             attested=int((layer.attested != Verdict.UNDECIDED).sum()) if solver else None,
             attested_as=_names(layer.attested) if solver else (),
+            highest=tuple(_finite(value) for value in layer.reached[0].tolist()),
+            lowest=tuple(_finite(-value) for value in layer.reached[1].tolist()),
         )
         for layer in facts.layers.values()
     )
