@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,7 +109,10 @@ def step(recipe: Recipe, rate: float, layers: list[Layer], speeds: list[Layer], 
         layers[number], speeds[number] = (weight, bias), (vw, vb)
 
 
-def train(recipe: Recipe, x: Array, y: Labels) -> list[Layer]:
+Step = Callable[[Recipe, float, list[Layer], list[Layer], Array, Labels], None]
+
+
+def train(recipe: Recipe, x: Array, y: Labels, learn: Step = step) -> list[Layer]:
     """Return the layers after ``recipe.epochs`` of SGD with momentum; the rate falls to zero along a cosine."""
     random = np.random.default_rng(recipe.seed)
     layers: list[Layer] = []
@@ -121,7 +125,7 @@ def train(recipe: Recipe, x: Array, y: Labels) -> list[Layer]:
         order = random.permutation(len(x))
         for start in range(0, len(x), recipe.batch):
             chosen = order[start : start + recipe.batch]
-            step(recipe, rate, layers, speeds, x[chosen], y[chosen])
+            learn(recipe, rate, layers, speeds, x[chosen], y[chosen])
     return layers
 
 

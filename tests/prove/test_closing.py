@@ -35,17 +35,19 @@ def test_splitting_the_box_comes_first() -> None:
 
 
 def test_splitting_relus_where_the_box_is_not_split() -> None:
-    assert Rung.BRANCH in rungs(ClosingSettings(split=NO_BOXES, slopes=NO_SLOPES, tighten=NO_SLOPES))
+    assert Rung.BRANCH in rungs(
+        ClosingSettings(split=NO_BOXES, last_split=NO_BOXES, slopes=NO_SLOPES, tighten=NO_SLOPES)
+    )
 
 
 def test_without_either_the_unit_stays_undecided() -> None:
     """The twin: the two above decide something."""
-    closing = ClosingSettings(split=NO_BOXES, slopes=NO_SLOPES, tighten=NO_SLOPES, subproblems=0)
+    closing = ClosingSettings(split=NO_BOXES, last_split=NO_BOXES, slopes=NO_SLOPES, tighten=NO_SLOPES, subproblems=0)
     assert Rung.NONE in rungs(closing)
 
 
 def test_what_is_hopeless_is_left_alone() -> None:
-    closing = ClosingSettings(split=NO_BOXES, hope=1e-9)
+    closing = ClosingSettings(split=NO_BOXES, last_split=NO_BOXES, hope=1e-9)
     assert Rung.NONE in rungs(closing)
 
 
@@ -82,7 +84,7 @@ def true_to(network: Network, box: Box, proof: Proof) -> bool:
 def test_stopping_anywhere_leaves_true_verdicts(case: Case, calls: int, boxes: bool) -> None:
     network, box = case
     left = iter(range(calls))
-    closing = ClosingSettings() if boxes else ClosingSettings(split=NO_BOXES)
+    closing = ClosingSettings() if boxes else ClosingSettings(split=NO_BOXES, last_split=NO_BOXES)
     proof = prove(network, box, settings=ProverSettings(closing=closing), stop=lambda: next(left, None) is None)
     assert true_to(network, box, proof)
 
@@ -97,7 +99,7 @@ def test_a_false_verdict_would_be_seen() -> None:
     assert not true_to(NEEDS_SPLITS, BOX, replace(proof, facts=facts))
 
 
-@pytest.mark.parametrize("closing", [ClosingSettings(), ClosingSettings(split=NO_BOXES)])
+@pytest.mark.parametrize("closing", [ClosingSettings(), ClosingSettings(split=NO_BOXES, last_split=NO_BOXES)])
 def test_the_same_seed_gives_the_same_proof(closing: ClosingSettings) -> None:
     first, second = (prove(NEEDS_SPLITS, BOX, settings=ProverSettings(closing=closing)) for _ in range(2))
     for node in NEEDS_SPLITS.relus:

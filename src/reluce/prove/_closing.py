@@ -30,7 +30,8 @@ from reluce.prove._witnesses import Witnesses, by_unit
 class ClosingSettings:
     """What proofs may spend.
 
-    A coordinate is worth splitting where its bound is at most ``hope`` times as far from zero as its best point;
+    ``split`` is for coordinates that few boxes decide, ``last_split`` for what splitting ReLUs leaves. ReLUs are
+    split where the bound of a coordinate is at most ``hope`` times as far from zero as its best point;
     ``subproblems`` are for all coordinates together, the most hopeful ones of each layer first. ``device`` is where
     slopes and splits are optimised: ``cpu``, or what torch calls a device.
     """
@@ -39,7 +40,8 @@ class ClosingSettings:
     subproblems: int = 300_000
     slopes: Descent = field(default_factory=lambda: Descent(steps=60))
     tighten: Descent = field(default_factory=lambda: Descent(steps=20))
-    split: SplitSettings = field(default_factory=SplitSettings)
+    split: SplitSettings = field(default_factory=lambda: SplitSettings(per_goal=20_000))
+    last_split: SplitSettings = field(default_factory=SplitSettings)
     branch: BranchSettings = field(default_factory=BranchSettings)
     device: str = "cpu"
 
@@ -128,13 +130,16 @@ class Closing:
         goals = self._goals(node)
         if not goals.rows.size or self.stop() or not self._dual(node).unstable.any():
             return  # nothing is open, or the bounds are those of a linear function
-        self.account.tell(f"splitting the box for {node.output}", self._bounds)
-        with self.account.timing(node, Rung.INPUT_SPLIT):
-            self._split_inputs(goals)
+        self._split_inputs(goals, self.settings.split)
+        self._split_relus(node)
+        self._split_inputs(self._goals(node), self.settings.last_split)
+
+    def _split_relus(self, node: Node) -> None:
+        """Optimise slopes, here and in front, then split ReLUs, where there is hope."""
         goals = self._hopeful(self._goals(node), 10 * self.settings.hope)
         if not goals.rows.size or self.stop():
             return
-        self.account.tell(f"proving what is open in {node.output}", self._bounds)
+        self.account.tell(f"optimising slopes for {node.output}", self._bounds)
         with self.account.timing(node, Rung.ALPHA):
             self._alpha(goals)
             goals = self._hopeful(self._goals(node), self.settings.hope)
@@ -185,19 +190,22 @@ class Closing:
 
     # The rungs
 
-    def _split_inputs(self, goals: _Goals) -> None:
+    def _split_inputs(self, goals: _Goals, settings: SplitSettings) -> None:
         """Split the box, where it has few inputs; what would take too many boxes is given up after a sample."""
+        if not goals.rows.size or self.stop():
+            return
+        self.account.tell(f"splitting the box for {goals.node.output}", self._bounds)
 
         def found(points: Mapping[str, Array]) -> Array:
             self.witnesses.feed(points)
             return ~self._open(goals)
 
+        shown = found if self.box.has_points else None
         bounds = replace(self._bounds, intervals=self.intervals)
-        outcome = split_inputs(
-            self.network, self.box, bounds, goals.node, goals.rows, goals.signs, self.generator,
-            self.settings.split, found if self.box.has_points else None, self.stop,
-        )  # fmt: skip
-        self._learn(goals.only(outcome.proved), np.zeros(outcome.proved.sum()), Rung.INPUT_SPLIT)
+        question = (self.network, self.box, bounds, goals.node, goals.rows, goals.signs, self.generator)
+        with self.account.timing(goals.node, Rung.INPUT_SPLIT):
+            proved = split_inputs(*question, settings, shown, self.stop).proved
+        self._learn(goals.only(proved), np.zeros(proved.sum()), Rung.INPUT_SPLIT)
 
     def _open(self, goals: _Goals) -> Array:
         """Which goals' units still lack the sign that is to be excluded."""

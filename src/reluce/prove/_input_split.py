@@ -38,22 +38,21 @@ from reluce.prove._split_tree import Bounded, SplitTree, TreeWriter, Waiting, gr
 NUMBERS = 8_000_000
 """Numbers that one batch may hold at a time (64 MB)."""
 
-SCATTER = 2
-"""Estimates may be too small by this factor."""
-
 
 @dataclass(frozen=True)
 class SplitSettings:
     """What input splitting may spend on one ReLU.
 
     Networks with more than ``most_inputs`` inputs that vary are left alone. ``batch`` boxes are bounded at once, some
-    ``boxes`` in all; ``sample`` of them at each depth estimate first whether that is enough, ``deepest`` splits down.
+    ``boxes`` in all, on goals that need at most ``per_goal`` by an estimate (which scatters by a factor of two), from
+    a ``sample`` at each depth, ``deepest`` splits down.
     ``exact`` multiplications may go into replaying bounds in exact arithmetic.
     """
 
     most_inputs: int = 12
     batch: int = 128
     boxes: int = 400_000
+    per_goal: int = 200_000
     sample: int = 128
     deepest: int = 60
     exact: int = 4_000_000
@@ -149,7 +148,7 @@ class _Search:
         estimate = self.dive(generator)
         proved, volume, trees = np.zeros(len(estimate), dtype=bool), np.zeros(len(estimate)), []
         self.exact_left = self.settings.exact
-        for goals in groups(estimate, ~self.refuted & (estimate <= self.settings.boxes / SCATTER)):
+        for goals in groups(estimate, ~self.refuted & (estimate <= self.settings.per_goal)):
             tree = self.grow(goals)
             proved[goals], volume[goals] = tree.proved(), tree.volume()
             trees.append((goals, tree))
@@ -162,7 +161,7 @@ class _Search:
         here = self.root(np.ones(len(self.units), dtype=bool))
         for depth in range(self.settings.deepest):
             estimate += weight * here.goals.sum(axis=0)
-            here = here.without(self.refuted | (estimate > self.settings.boxes))
+            here = here.without(self.refuted | (estimate > self.settings.per_goal))
             if self.stop() or not len(here):
                 break
             bounded = self.bound(here)
