@@ -44,7 +44,7 @@ class BranchSettings:
     batch: int = 32
     candidates: int = 8
     subproblems: int = 40_000
-    patience: int = 4_000
+    patience: int = 2_000
     root: Descent = field(default_factory=lambda: Descent(steps=60))
     child: Descent = field(default_factory=lambda: Descent(steps=16))
     last: Descent = field(default_factory=lambda: Descent(steps=300, rate=0.3, decay=0.99))

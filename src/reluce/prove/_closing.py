@@ -37,7 +37,7 @@ class ClosingSettings:
     """
 
     hope: float = 200.0
-    subproblems: int = 300_000
+    subproblems: int = 150_000
     slopes: Descent = field(default_factory=lambda: Descent(steps=60))
     tighten: Descent = field(default_factory=lambda: Descent(steps=20))
     split: SplitSettings = field(default_factory=lambda: SplitSettings(per_goal=20_000))

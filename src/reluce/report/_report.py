@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reluce._version import __version__
-from reluce.facts import Facts, Guarantee, Refusal, Rung, Verdict
+from reluce.facts import Facts, Guarantee, LayerFacts, Refusal, Rung, Verdict
 from reluce.io import Sizes
 from reluce.network import Array
 from reluce.verify import Check
@@ -31,8 +31,8 @@ class LayerRow:
     ``verdicts``, ``proved_by``, ``lower`` and ``upper`` have one entry per unit: what is known of its pre-activation.
     ``kept_units`` are the original indices of the units that remain, in order. ``attested`` counts the units for which
     only a solver vouches (``None``: none was asked), and ``attested_as`` says as what: they are among the undecided, or
-    under their verdict where the solver is trusted. ``highest`` and ``lowest`` are the largest and the smallest
-    pre-activation seen at any point that was tried for a sign the unit lacked (``None``: none was).
+    under their verdict where the solver is trusted. ``highest`` and ``lowest`` say how near an undecided unit
+    came to a sign that it lacks: its largest and smallest pre-activation at any point that was tried (else ``None``).
     """
 
     name: str
@@ -165,8 +165,8 @@ def layer_rows(facts: Facts, kept: Mapping[str, Array] | None, solver: bool = Fa
             kept_units=None if kept is None else tuple(int(unit) for unit in kept[layer.node]),
             attested=int((layer.attested != Verdict.UNDECIDED).sum()) if solver else None,
             attested_as=_names(layer.attested) if solver else (),
-            highest=tuple(_finite(value) for value in layer.reached[0].tolist()),
-            lowest=tuple(_finite(-value) for value in layer.reached[1].tolist()),
+            highest=_reached(layer, layer.reached[0]),
+            lowest=_reached(layer, -layer.reached[1]),
         )
         for layer in facts.layers.values()
     )
@@ -180,6 +180,11 @@ def rung_rows(facts: Facts, spent: Mapping[str, Mapping[Rung, float]]) -> tuple[
         for rung in Rung
         if rung is not Rung.NONE and (rung in layer.rung or rung in spent.get(layer.node, {}))
     )
+
+
+def _reached(layer: LayerFacts, values: Array) -> tuple[float | None, ...]:
+    undecided = layer.having(Verdict.UNDECIDED)
+    return tuple(_finite(value) if open_ else None for value, open_ in zip(values.tolist(), undecided, strict=True))
 
 
 def _names(verdicts: Array) -> tuple[str, ...]:
