@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import ranges
-from strategies import Case, box_of, chain, networks
+from strategies import Builder, Case, box_of, chain, networks
 
 from reluce.bounds import Bounds, SubBoxes, analyse
 from reluce.domain import Box
-from reluce.network import Array, Network, Node
+from reluce.facts import Verdict
+from reluce.network import Array, Dense, Network, Node, Relu
+from reluce.prove import prove
 from reluce.prove._input_split import InputSplit, SplitSettings, split_inputs
 from reluce.prove._split_tree import LEAF, SplitTree, halves
 
@@ -218,3 +221,56 @@ def test_halves_cover(generator: np.random.Generator) -> None:
     assert ((low <= high) & (below.low <= below.high) & (above.low <= above.high)).all()
     gap = replace(above, low=np.nextafter(above.low, np.inf))
     assert not covers(whole, below, gap, dimension, point)
+
+
+def wild(*factors: float, bias: float = 0.0, box: Box) -> Network:
+    """``relu(x)`` times each factor in turn, with no ReLU in between, plus a bias; float64."""
+    b = Builder(np.random.default_rng(0), box, dtype=np.float64)
+    last = b.put("h", Relu(), [b.put("z", Dense(np.array([[1.0, 0.0]])), ["x"], (1,))], (1,))
+    for number, factor in enumerate(factors, 1):
+        offset = np.array([bias if number == len(factors) else 0.0])
+        last = b.put(f"t{number}", Dense(np.array([[factor]]), offset), [last], (1,))
+    return b.network(b.put("y", Relu(), [last], (1,)))
+
+
+THIRD = ("1/3", "1/3")  # no float64: the box has no points, so that no witness can hide a false proof
+OVERFLOWS = box_of(("1e-210", "3e-210"), THIRD)
+VANISHES = box_of(("-1e150", "1e150"), THIRD)
+WILD = {
+    "coefficients overflow": (
+        chain(([[1e200, 0.0]], [-2e-10]), ([[-1e200]], [5e189]), ([[1.0]], [0.0]), box=OVERFLOWS, dtype=np.float64),
+        OVERFLOWS,
+    ),
+    "composed weights vanish and come back": (wild(1e-200, 1e-200, 1e200, bias=-0.5e-50, box=VANISHES), VANISHES),
+}
+
+
+@pytest.mark.parametrize("name", WILD)
+def test_wild_weights_prove_nothing_false(name: str) -> None:
+    network, box = WILD[name]
+    node = network.relus[-1]
+    least, most = (Fraction(side[0]) for side in ranges(network, box)[node.inputs[0]])
+    assert least < 0 < most
+    facts = prove(network, box).facts.layers[node.name]
+    assert facts.verdict.tolist() == [Verdict.UNDECIDED]
+    assert Fraction(float(facts.lower[0])) <= least
+    assert most <= Fraction(float(facts.upper[0]))
+
+
+def test_a_tame_twin_is_decided() -> None:
+    """The twin: with a bias below the maximum of nothing, the same chain of factors is proved inactive."""
+    box = box_of((-1, 1), THIRD)
+    network = wild(0.5, 0.5, 4.0, bias=-1.5, box=box)
+    assert prove(network, box).facts.layers[network.relus[-1].name].verdict.tolist() == [Verdict.INACTIVE]
+
+
+def test_inputs_of_no_width_and_layers_of_no_units() -> None:
+    """What has nothing to split or to read is no error."""
+    box = box_of((-1, 1), (2, 2))
+    b = Builder(np.random.default_rng(3), box)
+    none = b.select("none", ["x"], [])
+    dead = b.relu("h0", none)
+    joined = b.select("joined", [b.relu("h1", b.dense("z1", "x", 4)), dead], [0, 1, 2, 3])
+    network = b.network(b.relu("h2", b.dense("z2", joined, 3)))
+    facts = prove(network, box).facts
+    assert [layer.units for layer in facts.layers.values()] == [0, 4, 3]

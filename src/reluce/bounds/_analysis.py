@@ -177,11 +177,11 @@ class _Work:
         linear = self._linear_ancestry(name)
         rung = np.zeros(z.lower.size, dtype=np.int8)
         rung[self.constants[name].constant.ravel()] = RUNGS.index(Rung.CONSTANT)
-        self._mark(rung, z, Rung.CLOSED_FORM if linear else Rung.INTERVAL)
         if name in self.known:
             z = meet(z, self.known[name].interval)
             settled = ((z.upper <= 0) | (z.lower >= 0)).ravel() & (rung == 0)
             rung[settled] = self.known[name].rung[settled]
+        self._mark(rung, z, Rung.CLOSED_FORM if linear else Rung.INTERVAL)
         z = self._exact_by_interval(name, z, rung)
         corners = Corners(np.zeros(0, dtype=np.int64), self._corners({}, 0), self._corners({}, 0))
         middle = time.perf_counter()

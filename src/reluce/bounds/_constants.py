@@ -56,7 +56,7 @@ def _(op: Dense, inputs: list[Constancy], shape: tuple[int, ...]) -> Constancy:
     varying = (~x.constant).astype(np.float32) @ reads.T.astype(np.float32) > 0
     inexact = (~x.exact).astype(np.float32) @ reads.T.astype(np.float32) > 0
     exact = ~varying & ~inexact
-    rows = np.flatnonzero(exact.reshape(-1, shape[-1]).any(axis=0))
+    rows = np.flatnonzero(exact.reshape(int(np.prod(shape[:-1])), shape[-1]).any(axis=0))
     value = np.zeros(shape, dtype=object)
     exponent = 0
     if rows.size:

@@ -5,7 +5,8 @@ inputs that vary (source 0) and the outputs of earlier ReLUs (source k for the k
 exact parameters of some operations are no floats, and inputs that are fixed need not be floats: all that is paid for by
 one number per coordinate, ``|T - (sum_s W_s h_s + b)| <= error`` on the domain, where the sources are in known bounds.
 
-One rule per op; an op without a rule ends the form (``layered`` returns None).
+One rule per op; an op without a rule ends the form (``layered`` returns None), and so do weights of wild size, whose
+products could underflow to nothing and be missed where a later layer makes them large again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from reluce.rounding import dot_error
 
 INPUT = 0
 """The source that stands for the inputs."""
+
+TAME = 2.0**-330, 2.0**330
+"""Sizes of weights that are composed: a product of two neither overflows nor underflows, so its error is relative."""
 
 MOST_WEIGHTS = 20_000_000
 """Numbers in the weights of all layers (160 MB): networks that need more have no such form."""
@@ -85,7 +89,7 @@ class Layered:
 
 
 class _NoFormError(Exception):
-    """An operation has no affine rule."""
+    """An operation has no affine rule, or its weights cannot be composed."""
 
 
 def layered(network: Network, box: Box, intervals: Mapping[str, Interval], node: Node) -> Layered | None:
@@ -112,6 +116,8 @@ def layered(network: Network, box: Box, intervals: Mapping[str, Interval], node:
         )
     )
     varying = np.flatnonzero(~fixed)
+    if not varying.size:
+        return None
     sizes = [network.tensors[name].size for name in inputs]
     sums = dict(zip(inputs, _input_sums(sizes, low, high, fixed), strict=True))
     layers: list[AffineSum] = []
@@ -130,6 +136,8 @@ def layered(network: Network, box: Box, intervals: Mapping[str, Interval], node:
                 sums[other.output] = _source(len(nodes), intervals[other.inputs[0]])
             else:
                 sums[other.output] = affine_sum(other.op, parts, [intervals[name] for name in other.inputs])
+                for weight in sums[other.output].weight.values():
+                    _demand_tame(weight)
             if other is node:
                 break
     except (KeyError, _NoFormError):
@@ -162,6 +170,9 @@ def affine_sum(op: Op, parts: list[AffineSum], inputs: list[Interval]) -> Affine
 def _(op: Dense, parts: list[AffineSum], inputs: list[Interval]) -> AffineSum:
     (x,), (known,) = parts, inputs
     form, terms = dense_form(op), op.weight.shape[1]
+    if not op.weight.size:
+        raise _NoFormError
+    _demand_tame(form.weight)
     size = np.abs(form.weight)
 
     def along(values: Array) -> Array:  # over the last axis of the sample
@@ -188,6 +199,7 @@ def _(op: Affine | BatchNorm, parts: list[AffineSum], inputs: list[Interval]) ->
     (x,), (known,) = parts, inputs
     form = affine_form(op, known.lower.shape)
     scale, shift = form.scale.ravel(), form.shift.ravel()
+    _demand_tame(scale)
     radius = 2 * form.scale_radius * known.magnitude + 2 * form.shift_radius
     reach = np.abs(scale) * x.reach + np.abs(shift)
     error = np.abs(scale) * x.error + radius.ravel() + dot_error(2, reach)
@@ -227,6 +239,12 @@ def _(op: Select, parts: list[AffineSum], inputs: list[Interval]) -> AffineSum:
 def _(op: Constant, parts: list[AffineSum], inputs: list[Interval]) -> AffineSum:
     value = op.value.astype(np.float64).ravel()
     return AffineSum({}, value, np.zeros(value.size), np.abs(value))
+
+
+def _demand_tame(weight: Array) -> None:
+    size = np.abs(weight)
+    if not ((size == 0) | ((size >= TAME[0]) & (size <= TAME[1]))).all():
+        raise _NoFormError
 
 
 def _raised(values: Array, terms: int) -> Array:

@@ -236,7 +236,9 @@ class Engine:
                 left[other] = left[other] + A @ weight if other in left else A @ weight
         A = left.get(INPUT, np.zeros((len(constant), len(self.form.low))))
         constant += np.where(A > 0, A * boxes.high[rows.box], A * boxes.low[rows.box]).sum(axis=1)
-        return Passed(constant + self.cost[k][rows.unit], A, hidden)
+        # Coefficients that overflow end as an infinite or NaN constant, of either sign: that bounds nothing.
+        upper = np.where(np.isfinite(constant), constant + self.cost[k][rows.unit], np.inf)
+        return Passed(upper, A, hidden)
 
 
 def relax_boxes(l: Array, u: Array) -> Relaxed:

@@ -104,7 +104,11 @@ class Closing:
     def _take(self, bounds: Bounds) -> None:
         self._bounds, self._gained = bounds, False
         self.intervals = dict(bounds.intervals)
-        self._rungs = {node.name: bounds.settled[node.name].rung for node in self.witnesses.layers}
+        self._rungs: dict[str, Array] = {}  # by tensor: several ReLUs may read one
+        for node in self.network.relus:
+            if node.name in bounds.settled:
+                rung, tensor = bounds.settled[node.name].rung, node.inputs[0]
+                self._rungs[tensor] = np.maximum(rung, self._rungs.get(tensor, rung))
 
     @property
     def bounds(self) -> Bounds:
@@ -116,16 +120,18 @@ class Closing:
         """Bound the network anew where something was gained: all that lies behind profits."""
         if not self._gained:
             return
-        layers = self.witnesses.layers
-        known = {node.inputs[0]: Known(self.intervals[node.inputs[0]], self._rungs[node.name]) for node in layers}
+        known = {tensor: Known(self.intervals[tensor], rung) for tensor, rung in self._rungs.items()}
         self._take(analyse(self.network, self.box, self.stop, known=known))
-        for node in layers:
+        for node in self.witnesses.layers:
             self._close(node)
 
     def layer(self, node: Node) -> None:
         """Try to prove what is open in one ReLU."""
-        if not any(mask.any() for mask in self.witnesses.open(node)):
-            return
+        if any(mask.any() for mask in self.witnesses.open(node)):
+            with np.errstate(all="ignore"):  # hints may overflow; whatever is not finite proves nothing
+                self._layer(node)
+
+    def _layer(self, node: Node) -> None:
         self._carry()
         goals = self._goals(node)
         if not goals.rows.size or self.stop() or not self._dual(node).unstable.any():
@@ -273,7 +279,7 @@ class Closing:
         gained = ((z.lower >= 0) | (z.upper <= 0)) & (before.lower < 0) & (before.upper > 0)
         self._gained |= bool(((z.lower > before.lower) | (z.upper < before.upper)).any())
         self.intervals[tensor] = z
-        self._rungs[node.name] = np.where(gained.ravel(), RUNGS.index(by), self._rungs[node.name])
+        self._rungs[tensor] = np.where(gained.ravel(), RUNGS.index(by), self._rungs[tensor])
         self._close(node)
 
     def _close(self, node: Node) -> None:

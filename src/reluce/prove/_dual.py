@@ -244,7 +244,7 @@ def _(op: Select, shapes: list[tuple[int, ...]], arrays: Arrays) -> tuple[XArray
     read = op.indices[order]
     turn = np.arange(len(read)) - np.searchsorted(read, read)  # 0 for the first reader of an entry, 1 for the second
     gathers = []
-    for number in range(int(turn.max(initial=-1)) + 1):
+    for number in range(int(turn.max(initial=0)) + 1):
         gather = np.full(entries, len(read))
         gather[read[turn == number]] = order[turn == number]
         gathers.append(arrays.indices(gather))
@@ -289,7 +289,7 @@ def _(op: Select, A: XArray, node: Node, state: _Pass) -> None:
     shapes = [state.dual.network.shape(name) for name in node.inputs]
     sizes = [int(np.prod(shape)) for shape in shapes]
     flat = state.xp.reshape(A, (A.shape[0], -1))
-    padded = state.xp.concat([flat, state.xp.zeros_like(flat[:, :1])], axis=1)
+    padded = state.xp.concat([flat, state.dual.arrays.zeros((A.shape[0], 1))], axis=1)
     gathered, start = sum(padded[:, gather] for gather in state.dual._forms[node.name]), 0
     for name, shape, size in zip(node.inputs, shapes, sizes, strict=True):
         state.add(name, state.xp.reshape(gathered[:, start : start + size], (A.shape[0], *shape)))

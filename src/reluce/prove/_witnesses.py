@@ -205,6 +205,8 @@ def _behind_opaque(network: Network, node: Node) -> bool:
 def by_unit(z: Array, node: Node) -> Array:
     """``(samples, *sample shape)`` as ``(samples, positions, units)``."""
     assert isinstance(node.op, Relu)
+    if z.ndim == 1:
+        return z.reshape(len(z), 1, 1)
     axis = node.op.axis if node.op.axis < 0 else node.op.axis + 1
     moved = np.moveaxis(z, axis, -1)
-    return moved.reshape(len(z), -1, moved.shape[-1])
+    return moved.reshape(len(z), int(np.prod(moved.shape[1:-1])), moved.shape[-1])
