@@ -231,7 +231,16 @@ def undecided(node: Node, asked: Question) -> LayerFacts:
     z = asked.bounds.intervals[node.inputs[0]]
     nothing, none = np.full(z.lower.shape, -1), np.full(z.lower.shape, Verdict.UNDECIDED, dtype=np.int8)
     return LayerFacts(
-        node.output, node.name, none, (Rung.NONE,) * z.lower.size, z.lower, z.upper, nothing, nothing, none
+        node.output,
+        node.name,
+        none,
+        (Rung.NONE,) * z.lower.size,
+        z.lower,
+        z.upper,
+        nothing,
+        nothing,
+        none,
+        np.zeros((2, z.lower.size)),
     )
 
 

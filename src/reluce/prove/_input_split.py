@@ -39,6 +39,10 @@ NUMBERS = 8_000_000
 """Numbers that one batch may hold at a time (64 MB)."""
 
 
+EXACT_CALL = 20_000
+"""What an exact replay costs at least, in multiplications: most of it is overhead on small networks."""
+
+
 @dataclass(frozen=True)
 class SplitSettings:
     """What input splitting may spend on one ReLU.
@@ -229,7 +233,7 @@ class _Search:
 
     def exactly(self, known: Tightened, row: int, goals: Array) -> Array:
         """Which goals hold on one box in exact arithmetic, where rounding alone stands in the way."""
-        cost = len(goals) * exact_cost(self.network, self.engine.form.nodes[-1].inputs[0])
+        cost = max(EXACT_CALL, len(goals) * exact_cost(self.network, self.engine.form.nodes[-1].inputs[0]))
         if cost > self.exact_left:
             return np.zeros(len(goals), dtype=bool)
         self.exact_left -= cost
