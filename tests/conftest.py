@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def shared() -> Path:
     """The folder of public networks, for tests that are marked ``shared``."""
     return shared_folder()
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C also where the tests were started by a shell that ignores it: it is what some of them are about."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
