@@ -118,9 +118,8 @@ def linear_upper_bound(
     intervals: Mapping[str, Interval],
     relaxations: Mapping[str, Relaxation],
     lagrangian: Mapping[str, Array] = MappingProxyType({}),
-    boxes: Mapping[str, Interval] = MappingProxyType({}),
 ) -> LinearBound:
-    """Bound linear functionals of a network's tensors from above, on the domain or on a part of it for each row.
+    """Bound linear functionals of a network's tensors from above, on the domain or where the splits of each row hold.
 
     Parameters
     ----------
@@ -138,8 +137,6 @@ def linear_upper_bound(
     lagrangian
         For pre-activations, coefficients ``(rows, *sample shape)`` to add: ``beta * sign`` with ``beta >= 0`` for a
         split to ``sign * z >= 0``. They only add what is not negative where the splits of the row hold.
-    boxes
-        For graph inputs, the part of the box that each row is about, ``(rows, *sample shape)``.
 
     Returns
     -------
@@ -154,7 +151,7 @@ def linear_upper_bound(
                 _substitute(node.op, node, state, intervals, relaxations)
         inputs = {name: state.coefficients[name] for name in network.inputs if name in state.coefficients}
         for name in list(state.coefficients):
-            _concretise(name, state, boxes.get(name, intervals[name]))
+            _concretise(name, state, intervals[name])
         upper = up(state.constant + state.slack)
     return LinearBound(np.where(np.isnan(upper), np.inf, upper), state.slack, inputs)
 

@@ -39,8 +39,9 @@ class Arrays:
 
     def demand(self) -> None:
         """Raise ``UsageError`` where the device cannot be used."""
+        namespace = self.xp  # says itself what is not installed
         try:
-            self.zeros((1,))
+            namespace.zeros((1,), **self._where)
         except (RuntimeError, AssertionError, ValueError) as error:  # what torch raises for a device that is not there
             raise UsageError(f"device {self.device!r} cannot be used: {error}") from error
 
