@@ -221,6 +221,7 @@ def _smaller(
             rewriting.guarantee, epsilons={name: 0 * values for name, values in rewriting.guarantee.epsilons.items()}
         ),
         kept={node: np.arange(layer.units) for node, layer in facts.layers.items()},
+        coordinates={},
         refusals=(Refusal(loaded.name, "nothing removed", why),),
     )
     return loaded, whole

@@ -184,13 +184,13 @@ class _Work:
         self._mark(rung, z, Rung.CLOSED_FORM if linear else Rung.INTERVAL)
         z = self._exact_by_interval(name, z, rung)
         corners = Corners(np.zeros(0, dtype=np.int64), self._corners({}, 0), self._corners({}, 0))
-        middle = time.perf_counter()
+        middle, passes = time.perf_counter(), list[tuple[str, Array]]()
         if not self.stop():
-            z, corners = self._crown(name, z, rung, linear)
+            z, corners = self._crown(name, z, rung, linear, passes)
         self.intervals[name] = z
         self.relaxations[node.name] = relax(z)
         seconds = {Rung.INTERVAL: middle - start, Rung.CROWN: time.perf_counter() - middle}
-        self.settled[node.name] = Settled(rung, corners.only(rung[corners.rows] == 0), seconds)
+        self.settled[node.name] = Settled(rung, corners.only(rung[corners.rows] == 0), tuple(passes), seconds)
 
     def _known_signs(self, name: str) -> Interval:
         """The interval of a tensor, with the signs of exactly known constants."""
@@ -212,12 +212,15 @@ class _Work:
         stable = ((z.upper <= 0) | (z.lower >= 0)).ravel()
         rung[stable & (rung == 0)] = RUNGS.index(by)
 
-    def _crown(self, name: str, z: Interval, rung: Array, linear: bool) -> tuple[Interval, Corners]:
+    def _crown(
+        self, name: str, z: Interval, rung: Array, linear: bool, passes: list[tuple[str, Array]]
+    ) -> tuple[Interval, Corners]:
         # Where intervals give no finite end, some term is unbounded, and a linear bound will hardly do better.
         hopeful = np.isfinite(z.lower) | np.isfinite(z.upper)
         rows = np.flatnonzero(((z.lower < 0) & (z.upper > 0) & hopeful).ravel())
         label = Rung.CLOSED_FORM if linear else Rung.CROWN
         z, corners = self._pass(name, z, rows, self.relaxations)
+        passes.append(("adaptive", rows))
         self._mark(rung, z, label)
         z = self._exact_by_linear(name, z, rung, self.relaxations)
         for below in () if linear else ("zero", "one"):
@@ -226,6 +229,7 @@ class _Work:
                 break
             relaxations = self._relaxed(below)
             z, _ = self._pass(name, z, open_rows, relaxations)
+            passes.append((below, open_rows))
             self._mark(rung, z, label)
             z = self._exact_by_linear(name, z, rung, relaxations)
         return z, corners

@@ -27,12 +27,14 @@ ROUNDS = 20
 class Rewriting:
     """A smaller network, what is promised about it, and what was not done.
 
-    ``kept`` lists for each ReLU (by node name) the original indices of the units that remain.
+    ``kept`` lists for each ReLU (by node name) the original indices of the units that remain; ``coordinates`` for each
+    tensor that lost some the flat coordinates of the original that it stands for.
     """
 
     network: Network
     guarantee: Guarantee
     kept: Mapping[str, Array]
+    coordinates: Mapping[str, Array]
     refusals: tuple[Refusal, ...] = ()
 
 
@@ -66,7 +68,7 @@ def rewrite(original: Original, budget: float | None = None, stop: Callable[[], 
     }
     standing = [refusal for layer, refusal in work.refusals.items() if len(kept[layer])]
     refusals = (*standing, *_kept_though_stable(original, state, kept, budget))
-    return Rewriting(state.network, Guarantee(level, budget or 0.0, final), kept, refusals)
+    return Rewriting(state.network, Guarantee(level, budget or 0.0, final), kept, state.kept, refusals)
 
 
 class _Work:
