@@ -1,5 +1,11 @@
-"""The place of the independent checker, which is not written yet.
+"""Proves from three files that a compressed network computes what the original does. Believes none of them.
 
-It will read the two networks and the certificate from their files and say ``ok`` or name the first bad line. It will
-import nothing of ``reluce``: whoever trusts the checker need not trust the tool that wrote the certificate.
+It imports numpy, onnx (to parse) and python-flint (exact integers), and nothing of ``reluce``: whoever trusts this
+folder need not trust the tool that wrote the certificate, its solvers or its floating-point arithmetic.
 """
+
+from reluce_checker._check import Proved, check
+from reluce_checker._domain import Domain, from_npz, from_ranges
+from reluce_checker._errors import NotProved, Unreadable, Usage
+
+__all__ = ["Domain", "NotProved", "Proved", "Unreadable", "Usage", "check", "from_npz", "from_ranges"]

@@ -74,12 +74,14 @@ class Settled:
     """How the pre-activation of one ReLU was bounded.
 
     ``rung`` has an index into ``RUNGS`` per coordinate (flat): what first proved the coordinate stable, 0 where it is
-    open. ``corners`` are those of open coordinates (none where no linear bound was computed). ``seconds`` is what
-    intervals and linear bounds took, exact replays included.
+    open. ``corners`` are those of open coordinates (none where no linear bound was computed). ``passes`` lists the
+    backward passes that were made: their lower slopes (as ``relax`` names them), and the coordinates that were bounded
+    from both sides. ``seconds`` is what intervals and linear bounds took, exact replays included.
     """
 
     rung: Array
     corners: Corners
+    passes: tuple[tuple[str, Array], ...]
     seconds: Mapping[Rung, float]
 
 
