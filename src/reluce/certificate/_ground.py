@@ -1,0 +1,76 @@
+"""What a certificate can stand on: bounds that an independent checker gets from the same multipliers, and the verdicts
+that follow from them.
+
+The bounds are those of one ``analyse`` over the whole network: it says which backward passes it made and with which
+slopes, so that the checker can repeat them. What other provers found enters it as ``known``, and has its evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reluce.bounds import Bounds, Interval
+from reluce.facts import Facts, LayerFacts, Rung, Verdict
+from reluce.network import Array, Network, Node
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Bounds that can be certified, and the verdicts that follow from them."""
+
+    facts: Facts
+    bounds: Bounds
+
+
+def supported(network: Network, facts: Facts, bounds: Bounds) -> Ground:
+    """Keep the verdicts that follow from some bounds; the others become undecided, and their units stay."""
+    layers = {node.name: _supported(node, facts.layers[node.name], bounds, network) for node in network.relus}
+    return Ground(replace(facts, layers=layers), bounds)
+
+
+def without(ground: Ground, network: Network, wrong: Mapping[str, Array]) -> Ground:
+    """The same without the verdicts of units that have some of the given coordinates, by pre-activation."""
+    layers = dict(ground.facts.layers)
+    for node in network.relus:
+        if node.inputs[0] in wrong:
+            units = np.unique(units_of(network, node)[wrong[node.inputs[0]]])
+            layers[node.name] = _undecided(layers[node.name], np.isin(np.arange(layers[node.name].units), units))
+    return replace(ground, facts=replace(ground.facts, layers=layers))
+
+
+def units_of(network: Network, node: Node) -> Array:
+    """For each flat coordinate of a ReLU's pre-activation the unit that it belongs to."""
+    shape = network.shape(node.inputs[0])
+    axis = node.op.axis % len(shape) if shape else 0  # type: ignore[attr-defined]
+    if not shape:
+        return np.zeros(1, dtype=np.int64)
+    along = np.arange(shape[axis]).reshape([-1 if k == axis else 1 for k in range(len(shape))])
+    return np.broadcast_to(along, shape).ravel()
+
+
+def _supported(node: Node, layer: LayerFacts, bounds: Bounds, network: Network) -> LayerFacts:
+    z = bounds.intervals.get(node.inputs[0])
+    if z is None:
+        return layer
+    low, high = _by_unit(network, node, z)
+    inactive = (layer.verdict == Verdict.INACTIVE) & ~(high <= 0)
+    active = (layer.verdict == Verdict.ACTIVE) & ~(low >= 0)
+    return _undecided(layer, inactive | active)
+
+
+def _by_unit(network: Network, node: Node, z: Interval) -> tuple[Array, Array]:
+    units = units_of(network, node)
+    low, high = np.full(units.max(initial=-1) + 1, np.inf), np.full(units.max(initial=-1) + 1, -np.inf)
+    np.minimum.at(low, units, z.lower.ravel())
+    np.maximum.at(high, units, z.upper.ravel())
+    return low, high
+
+
+def _undecided(layer: LayerFacts, units: Array) -> LayerFacts:
+    if not units.any():
+        return layer
+    rung = tuple(Rung.NONE if lost else rung for lost, rung in zip(units, layer.rung, strict=True))
+    return replace(layer, verdict=np.where(units, Verdict.UNDECIDED, layer.verdict), rung=rung)

@@ -1,0 +1,217 @@
+"""A certificate of a finished rewriting: the facts that it needs, and what each tensor stands for.
+
+Only pre-activations that matter get facts: those whose units went, or whose activity carries a merge, and everything in
+front of these that a linear bound was made with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from reluce._version import __version__
+from reluce.bounds import SLOPES, Bounds
+from reluce.certificate._container import pack
+from reluce.certificate._ground import Ground, units_of
+from reluce.domain import Box
+from reluce.facts import Guarantee, Verdict
+from reluce.network import Array, Dense, Network, Node
+
+BELOW = {"adaptive": "table", "zero": "zero", "one": "one"}
+"""What the passes of ``analyse`` are called in a certificate."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What a certificate is about: the bytes of two ONNX files, and the box."""
+
+    original: bytes
+    compressed: bytes
+    box: Box
+
+
+def write_certificate(
+    subject: Subject,
+    network: Network,
+    ground: Ground,
+    guarantee: Guarantee,
+    kept: Mapping[str, Array],
+    coordinates: Mapping[str, Array],
+    points: Mapping[str, Array],
+    settings: Mapping[str, Any],
+) -> bytes:
+    """The bytes of a certificate.
+
+    Parameters
+    ----------
+    subject
+        The files.
+    network, ground
+        The original network and what is proved of it.
+    guarantee
+        Level, budget and epsilons that were proved.
+    kept, coordinates
+        As in ``Rewriting``.
+    points
+        Points of the domain that show how large the outputs become, ``(points, *sample shape)`` per graph input.
+    settings
+        What the run was determined by, for the reader's information.
+    """
+    needed = _needed(network, ground, kept, guarantee)
+    return pack(
+        {
+            "producer": f"reluce {__version__}",
+            "settings": dict(settings),
+            "original": _file(subject.original),
+            "compressed": _file(subject.compressed),
+            "domain": [
+                {"input": name, "lower": _ends(subject.box.lower[name]), "upper": _ends(subject.box.upper[name])}
+                for name in network.inputs
+            ],
+            "level": guarantee.level,
+            "budget": repr(float(guarantee.budget)),
+            "epsilon": [
+                {"output": name, "values": np.asarray(guarantee.epsilons[name], dtype=np.float64).ravel()}
+                for name in network.outputs
+            ],
+            "points": [
+                {"input": name, "values": np.asarray(values, dtype=np.float64).reshape(len(values), -1)}
+                for name, values in points.items()
+            ],
+            "slopes": _slopes(network, ground.bounds, needed),
+            "facts": _facts(network, ground.bounds, needed),
+            "stable": [
+                {"tensor": name, "inactive": _rows(need.inactive), "active": _rows(need.active)}
+                for name, need in needed.items()
+                if need.inactive.size or need.active.size
+            ],
+            "relations": [
+                {
+                    "tensor": name,
+                    "of": name,
+                    "kept": _rows(places),
+                    "factor": np.zeros(0),
+                    "matrix": np.zeros((0, 0)),
+                    "shift": np.zeros(0),
+                }
+                for name, places in coordinates.items()
+            ],
+        }
+    )
+
+
+def _file(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def _ends(ends: Array) -> Any:
+    """Ends of ranges: float64 numbers where they are such, else fractions as texts."""
+    flat = [Fraction(end) for end in ends.ravel()]
+    floats = np.array([float(end) for end in flat], dtype=np.float64)
+    if all(Fraction(float(number)) == end for number, end in zip(floats, flat, strict=True)):
+        return floats
+    return [str(end) for end in flat]
+
+
+def _rows(rows: Array) -> Array:
+    return np.asarray(rows, dtype=np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Need:
+    """Flat coordinates of a pre-activation: claims about signs, and those that a bound is wanted of."""
+
+    inactive: Array
+    active: Array
+    bounded: Array
+
+
+def _needed(
+    network: Network, ground: Ground, kept: Mapping[str, Array], guarantee: Guarantee
+) -> dict[str, _Need]:
+    """What the rewriting rests on, by pre-activation, in the order of the network."""
+    found: dict[str, _Need] = {}
+    for node in network.relus:
+        layer, name = ground.facts.layers[node.name], node.inputs[0]
+        gone = np.setdiff1d(np.arange(layer.units), kept[node.name])
+        if not gone.size or name not in ground.bounds.intervals:
+            continue
+        verdict, units = layer.verdict, units_of(network, node)
+        inactive = np.intersect1d(gone, np.flatnonzero(verdict == Verdict.INACTIVE))
+        active = np.flatnonzero(verdict == Verdict.ACTIVE)
+        active = active if np.isin(gone, active).any() else active[:0]
+        near = np.setdiff1d(gone, inactive) if guarantee.epsilon else gone[:0]
+        places = [np.flatnonzero(np.isin(units, some)) for some in (inactive, active, near)]
+        found[name] = _Need(*places[:2], np.unique(np.concatenate(places)))
+    if not found:
+        return {}
+    last = [network.producer[name] for name in found if name in network.producer]
+    front = network.ancestors([name for node in last for name in node.inputs])
+    whole: dict[str, _Need] = {}
+    for node in network.relus:
+        name = node.inputs[0]
+        nothing = np.zeros(0, dtype=np.int64)
+        if name in front and name in ground.bounds.intervals:
+            need = found.get(name, _Need(nothing, nothing, nothing))
+            whole[name] = _Need(need.inactive, need.active, np.arange(network.tensors[name].size))
+        elif name in found:
+            whole[name] = found[name]
+    return whole
+
+
+def _closed_form(network: Network, name: str) -> bool:
+    """Whether intervals are exact already: one dense layer on a box."""
+    node = network.producer.get(name)
+    return node is not None and isinstance(node.op, Dense) and node.inputs[0] in network.inputs
+
+
+def _passes(network: Network, bounds: Bounds, node: Node) -> list[tuple[str, Array]]:
+    name = node.inputs[0]
+    return [] if _closed_form(network, name) else list(bounds.settled[node.name].passes)
+
+
+def _facts(network: Network, bounds: Bounds, needed: Mapping[str, _Need]) -> list[dict[str, Any]]:
+    """The backward passes that were made, on the coordinates that are needed."""
+    found = []
+    for node in network.relus:
+        need = needed.get(node.inputs[0])
+        if need is None or node.name not in bounds.settled:
+            continue
+        for below, rows in _passes(network, bounds, node):
+            wanted = np.intersect1d(rows, need.bounded)
+            one_sided = need.bounded.size < network.tensors[node.inputs[0]].size
+            for sign in (1, -1):
+                # A claim needs one side only; what is bounded for its own sake needs both.
+                other = need.active if sign > 0 else need.inactive
+                mine = np.setdiff1d(wanted, other) if one_sided else wanted
+                if mine.size:
+                    found.append(
+                        {
+                            "kind": "linear",
+                            "tensor": node.inputs[0],
+                            "sign": sign,
+                            "rows": _rows(mine),
+                            "below": BELOW[below],
+                        }
+                    )
+    return found
+
+
+def _slopes(network: Network, bounds: Bounds, needed: Mapping[str, _Need]) -> list[dict[str, Any]]:
+    """The slopes of all pre-activations in front of those that are needed."""
+    front = network.ancestors([name for key in needed for name in network.producer[key].inputs])
+    found: dict[str, dict[str, Any]] = {}
+    for node in network.relus:
+        name = node.inputs[0]
+        if name in front and node.name in bounds.relaxations:
+            relaxation = bounds.relaxations[node.name]
+            above, below = (
+                np.round(part * SLOPES).astype(np.uint16).ravel() for part in (relaxation.above, relaxation.below)
+            )
+            found[name] = {"tensor": name, "above": above, "below": below}
+    return list(found.values())

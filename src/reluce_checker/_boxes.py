@@ -1,0 +1,172 @@
+"""Signs proved on parts of the domain: a tree of boxes, and on each of them linear bounds of its own.
+
+On a box every pre-activation in front is bounded in order: by its interval, then, where it has no sign, by a linear
+bound from either side. Slopes follow from these bounds by a fixed rule, ``s = floor(4096 u / (u - l)) / 4096`` and ``a
+= 1`` where ``u > -l``, so that none need be stored. A goal holds where every way from the root meets a box that closes
+it: the two halves of a box share the point at which it was cut. Source: Wang et al., "Formal security analysis of
+neural networks using symbolic intervals", USENIX Security 2018.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reluce_checker._certificate import Boxes
+from reluce_checker._errors import NotProved
+from reluce_checker._exact import Exact
+from reluce_checker._graph import Array, Node, Relu
+from reluce_checker._intervals import Interval, interval
+from reluce_checker._linear import SLOPE_BITS, Backward, Slopes
+
+CHUNK = 64
+"""Boxes at a time: bounds the memory."""
+
+
+def closes(fact: Boxes, backward: Backward) -> Array:
+    """Which goals of a tree are proved, ``(goals,)``.
+
+    Raises
+    ------
+    NotProved
+        When the tree is no tree, or its boxes do not cover the domain.
+    """
+    order = _order(fact)
+    covered = fact.closed.astype(bool)
+    for node in reversed(order):
+        if fact.dimension[node] >= 0:
+            covered[node] |= covered[fact.child[node]] & covered[fact.child[node] + 1]
+    proved = covered[0]
+    low, high = _ends(fact, order, backward.intervals[fact.input])
+    wanted = np.array([node for node in order if fact.closed[node].any()], dtype=np.int64)
+    for start in range(0, len(wanted), CHUNK):
+        nodes = wanted[start : start + CHUNK]
+        boxes = Interval.of(low[nodes], high[nodes])
+        held = _goals_hold(fact, boxes, fact.closed[nodes].astype(bool), backward)
+        proved = proved & ~(fact.closed[nodes].astype(bool) & ~held).any(axis=0)
+    return np.asarray(proved)
+
+
+def _order(fact: Boxes) -> list[int]:
+    """The nodes of the tree, parents first."""
+    nodes, waiting, seen = len(fact.dimension), [0], []
+    while waiting:
+        node = waiting.pop()
+        seen.append(node)
+        if len(seen) > nodes:
+            raise NotProved(f"the boxes for {fact.tensor!r} are no tree")
+        if fact.dimension[node] < 0:
+            continue
+        if fact.dimension[node] >= len(fact.varying) or not 0 < fact.child[node] < nodes - 1:
+            raise NotProved(f"the boxes for {fact.tensor!r} are cut along inputs, or into boxes, that are not there")
+        waiting += [int(fact.child[node]), int(fact.child[node]) + 1]
+    return seen
+
+
+def _ends(fact: Boxes, order: list[int], whole: Interval) -> tuple[Exact, Exact]:
+    """The ends of all boxes, ``(nodes, size)``."""
+    points = Exact.of(fact.point)
+    exponent = min(whole.low.exponent, whole.high.exponent, points.exponent)
+    low = np.repeat(whole.low.at(exponent), len(fact.dimension), axis=0)
+    high = np.repeat(whole.high.at(exponent), len(fact.dimension), axis=0)
+    cuts = points.at(exponent)
+    for node in order:
+        if fact.dimension[node] < 0:
+            continue
+        child, column, cut = fact.child[node], fact.varying[fact.dimension[node]], cuts[node]
+        if not low[node, column] <= cut <= high[node, column]:
+            raise NotProved(f"a box for {fact.tensor!r} is cut at a point outside of it")
+        low[child : child + 2], high[child : child + 2] = low[node], high[node]
+        high[child, column] = low[child + 1, column] = cut
+    return Exact(low, exponent), Exact(high, exponent)
+
+
+def _goals_hold(fact: Boxes, boxes: Interval, wanted: Array, backward: Backward) -> Array:
+    """Which wanted goals follow on each box, ``(boxes, goals)``."""
+    graph, count = backward.graph, len(wanted)
+    found = {name: _repeated(backward.intervals[name], count) for name in graph.inputs}
+    found[fact.input] = boxes
+    slopes: dict[str, Slopes] = {}
+    for node in _in_front(fact.tensor, backward):
+        (name,) = node.outputs
+        found[name] = _met(
+            interval(node, [found[source] for source in node.inputs], graph.size(name), backward.forms),
+            backward.intervals[name],
+        )
+        if any(isinstance(reader.op, Relu) and name in reader.inputs for reader in graph.nodes) and name != fact.tensor:
+            found[name] = _sharpened(name, found, slopes, backward)
+            slopes[name] = default_slopes(found[name])
+    box, goal = np.nonzero(wanted)
+    holds = np.zeros(wanted.shape, dtype=bool)
+    for sign in (1, -1):
+        mine = fact.signs[goal] == sign
+        upper, unbounded = _upper(fact.tensor, box[mine], fact.rows[goal[mine]], sign, found, slopes, backward)
+        holds[box[mine], goal[mine]] = (upper.sign <= 0) & ~unbounded
+    return holds
+
+
+def _in_front(tensor: str, backward: Backward) -> list[Node]:
+    """The nodes that a tensor depends on, in order."""
+    needed, nodes = {tensor}, []
+    for node in reversed(backward.graph.nodes):
+        if needed.intersection(node.outputs) and len(node.outputs) == 1:
+            needed.update(node.inputs)
+            nodes.append(node)
+    return nodes[::-1]
+
+
+def _sharpened(name: str, found: dict[str, Interval], slopes: dict[str, Slopes], backward: Backward) -> Interval:
+    """The interval of a pre-activation with linear bounds where it has no sign."""
+    z = found[name]
+    box, unit = np.nonzero(z.known & (z.low.sign < 0) & (z.high.sign > 0))
+    for sign in (1, -1):
+        upper, unbounded = _upper(name, box, unit, sign, found, slopes, backward)
+        place, bound = (box[~unbounded], unit[~unbounded]), upper[~unbounded]
+        if sign > 0:
+            z = Interval(z.low, z.high.replaced(place, bound.minimum(z.high[place])), z.known)
+        else:
+            z = Interval(z.low.replaced(place, (-bound).maximum(z.low[place])), z.high, z.known)
+    return z
+
+
+def _upper(
+    name: str, box: Array, unit: Array, sign: int, found: dict[str, Interval], slopes: dict[str, Slopes],
+    backward: Backward,
+) -> tuple[Exact, Array]:  # fmt: skip
+    """Upper bounds of ``sign * T[unit]`` on some of the boxes, a row each."""
+    own = {key: Interval(x.low[box], x.high[box], x.known[box]) for key, x in found.items() if len(x.known) > 1}
+    own.update({key: x for key, x in found.items() if len(x.known) == 1})
+    mine = {
+        key: Slopes(value.above[_rows(value.above, box)], value.below[_rows(value.below, box)])
+        for key, value in slopes.items()
+    }
+    functional = backward.unit_rows(name, unit, sign)
+    return Backward(backward.graph, backward.forms, own).upper(functional, mine)
+
+
+def _rows(values: Array, box: Array) -> Array:
+    return box if len(values) > 1 else np.zeros(1, dtype=np.int64)
+
+
+def default_slopes(z: Interval) -> Slopes:
+    """Slopes that follow from an interval, a row for each box."""
+    low, high = z.low, z.high
+    exponent = min(low.exponent, high.exponent)
+    l, u = low.at(exponent), high.at(exponent)
+    mixed = z.known & (l < 0) & (u > 0)
+    above = np.zeros(mixed.shape, dtype=np.int64)
+    above[mixed] = (u[mixed] * (1 << SLOPE_BITS) // (u[mixed] - l[mixed])).astype(np.int64)
+    return Slopes(above, np.where(mixed & (u > -l), 1 << SLOPE_BITS, 0))
+
+
+def _met(x: Interval, other: Interval) -> Interval:
+    """What lies in both intervals."""
+    both = other.known & x.known
+    low = Exact.maximum(x.low, other.low).where(both) + x.low.where(x.known & ~other.known)
+    high = Exact.minimum(x.high, other.high).where(both) + x.high.where(x.known & ~other.known)
+    only = other.known & ~x.known
+    return Interval(low + other.low.where(only), high + other.high.where(only), x.known | other.known)
+
+
+def _repeated(x: Interval, count: int) -> Interval:
+    rows = np.zeros(count, dtype=np.int64)
+    return Interval(x.low[rows], x.high[rows], x.known[rows])

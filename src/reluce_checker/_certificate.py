@@ -1,0 +1,295 @@
+"""What a certificate says, as frozen data: parsed with care, believed in nothing. See ``docs/certificate.md``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from reluce_checker._container import unpack
+from reluce_checker._errors import Unreadable
+from reluce_checker._graph import Array, objects
+
+LEVELS = ("exact", "roundoff", "within")
+BELOW = ("table", "zero", "one")
+FRACTION = re.compile(r"-?[0-9]{1,3000}(/[1-9][0-9]{0,2999})?")
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Bounds ``sign * z[row] <= ...`` by default slopes; ``below`` picks the lower ones: the table's, or all 0 or 1."""
+
+    tensor: str
+    sign: int
+    rows: Array
+    below: str
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A bound of ``sign * z[row]``, as the largest over leaves that cover the domain.
+
+    ``over`` names pre-activations, whose coordinates are the columns, one after the other: ``split`` ``(leaves,
+    columns)`` has 1, -1 or 0, ``above`` ``(columns,)`` upper slopes, ``below`` ``(kinds, columns)`` lower slopes,
+    ``kind`` ``(leaves,)`` rows of it, and ``beta`` the multipliers of the splits in the order of ``np.nonzero(split)``.
+    """
+
+    tensor: str
+    sign: int
+    row: int
+    over: tuple[str, ...]
+    split: Array
+    above: Array
+    below: Array
+    kind: Array
+    beta: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Signs of ``sign * z[row] <= 0`` proved on parts of the domain.
+
+    ``varying`` are flat coordinates of the (one) input; node n of the tree is split along ``varying[dimension[n]]`` at
+    ``point[n]`` into nodes ``child[n]`` and ``child[n] + 1``, or is a leaf (dimension -1); ``closed[n, g]`` says that
+    goal g holds on the box of node n by linear bounds of that box.
+    """
+
+    tensor: str
+    rows: Array
+    signs: Array
+    input: str
+    varying: Array
+    dimension: Array
+    point: Array
+    child: Array
+    closed: Array
+
+
+Fact = Linear | Split | Boxes
+
+
+@dataclass(frozen=True, eq=False)
+class Stable:
+    """Coordinates of a pre-activation that are claimed to be never positive, or never negative."""
+
+    inactive: Array
+    active: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Relation:
+    """Which affine functions of an original tensor the coordinates of a compressed one stand for.
+
+    Coordinate k stands for ``factor[k] * T[kept[k]]``, or where ``kept[k]`` is -1 for the next row of ``matrix @ T +
+    shift``.
+    """
+
+    of: str
+    kept: Array
+    factor: Array
+    matrix: Array
+    shift: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """All of it. ``facts`` and ``stable`` are keyed by pre-activation, ``slopes`` has (above, below) for each."""
+
+    original: str
+    compressed: str
+    producer: str
+    level: str
+    budget: Fraction
+    domain: Mapping[str, tuple[Array, Array]]
+    epsilon: Mapping[str, Array]
+    points: Mapping[str, Array]
+    slopes: Mapping[str, tuple[Array, Array]]
+    facts: Mapping[str, tuple[Fact, ...]]
+    stable: Mapping[str, Stable]
+    relations: Mapping[str, Relation]
+
+
+def read_certificate(data: bytes) -> Certificate:
+    """A certificate from the bytes of its file.
+
+    Raises
+    ------
+    Unreadable
+        Saying what is wrong.
+    """
+    top = _Part(unpack(data), "certificate")
+    facts: dict[str, tuple[Fact, ...]] = {}
+    for part in top.parts("facts"):
+        fact = _fact(part)
+        facts[fact.tensor] = (*facts.get(fact.tensor, ()), fact)
+    return Certificate(
+        original=top.part("original").text("sha256"),
+        compressed=top.part("compressed").text("sha256"),
+        producer=top.text("producer"),
+        level=top.word("level", LEVELS),
+        budget=top.number("budget"),
+        domain={name: (part.ends("lower"), part.ends("upper")) for name, part in top.named("domain", "input")},
+        epsilon={name: part.floats("values", 1) for name, part in top.named("epsilon", "output")},
+        points={name: part.floats("values", 2) for name, part in top.named("points", "input")},
+        slopes={n: (part.slopes("above", 1), part.slopes("below", 1)) for n, part in top.named("slopes", "tensor")},
+        facts=facts,
+        stable={n: Stable(part.rows("inactive"), part.rows("active")) for n, part in top.named("stable", "tensor")},
+        relations={name: _relation(part) for name, part in top.named("relations", "tensor")},
+    )
+
+
+def _fact(part: _Part) -> Fact:
+    tensor = part.text("tensor")
+    match part.word("kind", ("linear", "split", "boxes")):
+        case "linear":
+            return Linear(tensor, part.sign("sign"), part.rows("rows"), part.word("below", BELOW))
+        case "split":
+            split = part.array("split", "s1", 2)
+            if (np.abs(split) > 1).any():
+                raise part.wrong("split", "1, -1 or 0")
+            above, below = part.slopes("above", 1), part.slopes("below", 2)
+            kind, beta = part.rows("kind"), part.floats("beta", 1)
+            if above.shape != split.shape[1:]:
+                raise part.wrong("above", "a slope for each column")
+            if kind.shape != split.shape[:1] or (kind >= len(below)).any() or below.shape[1] != split.shape[1]:
+                raise part.wrong("kind", "a row of 'below' for each leaf")
+            if beta.shape != (np.count_nonzero(split),) or (beta < 0).any():
+                raise part.wrong("beta", "a number that is not negative for each split")
+            over = tuple(part.texts("over"))
+            return Split(tensor, part.sign("sign"), part.whole("row"), over, split, above, below, kind, beta)
+    signs, dimension = part.array("signs", "s1", 1), part.array("dimension", "s1", 1)
+    found = Boxes(
+        tensor, part.rows("rows"), signs, part.text("input"), part.rows("varying"), dimension,
+        part.floats("point", 1), part.array("child", "i4", 1), part.array("closed", "u1", 2),
+    )  # fmt: skip
+    if signs.shape != found.rows.shape or (np.abs(signs) != 1).any():
+        raise part.wrong("signs", "1 or -1 for each goal")
+    nodes = len(dimension)
+    if found.point.shape != (nodes,) or found.child.shape != (nodes,) or found.closed.shape != (nodes, len(signs)):
+        raise part.wrong("closed", "arrays of one length, with a column for each goal")
+    return found
+
+
+def _relation(part: _Part) -> Relation:
+    kept = part.array("kept", "i4", 1)
+    if (kept < -1).any():
+        raise part.wrong("kept", "coordinates, or -1")
+    factor, matrix, shift = part.floats("factor", 1), part.floats("matrix", 2), part.floats("shift", 1)
+    affine = int((kept == -1).sum())
+    if factor.shape not in (kept.shape, (0,)) or (factor <= 0).any():
+        raise part.wrong("factor", "nothing, or a positive number for each coordinate")
+    if len(matrix) != affine or len(shift) != affine:
+        raise part.wrong("matrix", "a row for each coordinate that is -1 in 'kept'")
+    return Relation(part.text("of"), kept, factor, matrix, shift)
+
+
+class _Part:
+    """One object of the text; every access says what was expected where."""
+
+    def __init__(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise Unreadable(f"{where}: expected an object")
+        self._value, self._where = value, where
+
+    def wrong(self, key: str, expected: str) -> Unreadable:
+        """The error for an entry that is not as expected."""
+        return Unreadable(f"{self._where}, {key!r}: expected {expected}")
+
+    def _get(self, key: str, kind: type, expected: str) -> Any:
+        value = self._value.get(key)
+        if type(value) is not kind:
+            raise self.wrong(key, expected)
+        return value
+
+    def text(self, key: str) -> str:
+        return str(self._get(key, str, "text"))
+
+    def texts(self, key: str) -> list[str]:
+        values = self._get(key, list, "a list of texts")
+        if any(type(value) is not str for value in values):
+            raise self.wrong(key, "a list of texts")
+        return list(values)
+
+    def word(self, key: str, words: tuple[str, ...]) -> str:
+        value = self.text(key)
+        if value not in words:
+            raise self.wrong(key, "one of " + ", ".join(words))
+        return value
+
+    def number(self, key: str) -> Fraction:
+        """A float64 number that is not negative, as text."""
+        value = self._get(key, str, "a number, as text")
+        try:
+            number = float(value)
+        except ValueError as error:
+            raise self.wrong(key, "a number, as text") from error
+        if not 0 <= number < float("inf"):
+            raise self.wrong(key, "a finite number that is not negative")
+        return Fraction(number)
+
+    def whole(self, key: str) -> int:
+        value = self._get(key, int, "a whole number")
+        if value < 0:
+            raise self.wrong(key, "a number that is not negative")
+        return int(value)
+
+    def sign(self, key: str) -> int:
+        value = self._get(key, int, "1 or -1")
+        if value not in (1, -1):
+            raise self.wrong(key, "1 or -1")
+        return int(value)
+
+    def array(self, key: str, kind: str, dimensions: int) -> Array:
+        value = self._value.get(key)
+        expected = f"an array of {dimensions} dimension(s) of type {kind}"
+        if not isinstance(value, np.ndarray) or value.ndim != dimensions:
+            raise self.wrong(key, expected)
+        if value.dtype.kind + str(value.dtype.itemsize) != kind.replace("s", "i"):
+            raise self.wrong(key, expected)
+        return value
+
+    def floats(self, key: str, dimensions: int) -> Array:
+        value = self.array(key, "f8", dimensions)
+        if not np.isfinite(value).all():
+            raise self.wrong(key, "finite numbers")
+        return value
+
+    def slopes(self, key: str, dimensions: int) -> Array:
+        value = self.array(key, "u2", dimensions)
+        if (value > 4096).any():
+            raise self.wrong(key, "slopes from 0 to 4096")
+        return value.astype(np.int64)
+
+    def rows(self, key: str) -> Array:
+        value = self.array(key, "i4", 1)
+        if (value < 0).any():
+            raise self.wrong(key, "coordinates that are not negative")
+        return value.astype(np.int64)
+
+    def ends(self, key: str) -> Array:
+        """Ends of ranges: float64 numbers, or fractions as texts."""
+        value = self._value.get(key)
+        if not isinstance(value, list):
+            return objects([Fraction(float(x)) for x in self.floats(key, 1)])
+        texts = self.texts(key)
+        if not all(FRACTION.fullmatch(text) for text in texts):
+            raise self.wrong(key, "fractions such as -1/3")
+        return objects([Fraction(text) for text in texts])
+
+    def part(self, key: str) -> _Part:
+        return _Part(self._value.get(key), f"{self._where}, {key!r}")
+
+    def parts(self, key: str) -> list[_Part]:
+        values = self._get(key, list, "a list")
+        return [_Part(value, f"{self._where}, {key!r}, entry {number}") for number, value in enumerate(values)]
+
+    def named(self, key: str, name: str) -> list[tuple[str, _Part]]:
+        """Parts with the text that names each; no name twice."""
+        found = [(part.text(name), part) for part in self.parts(key)]
+        if len(dict(found)) != len(found):
+            raise self.wrong(key, f"every {name} once")
+        return found

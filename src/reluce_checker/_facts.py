@@ -1,0 +1,189 @@
+"""Bounds of every tensor of the original network, from intervals and from what the certificate adds to them.
+
+Tensors are bounded in the order of the nodes. Where a pre-activation has facts, each is evaluated with its multipliers
+and the bounds proved so far; what comes out is its bound, whatever the certificate's author thought it would be. Then
+the claims about signs are compared with what is proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from reluce_checker._boxes import closes
+from reluce_checker._certificate import BELOW, Boxes, Certificate, Fact, Linear, Split
+from reluce_checker._errors import NotProved
+from reluce_checker._exact import Exact
+from reluce_checker._forms import Forms
+from reluce_checker._graph import Array, Graph, Relu
+from reluce_checker._intervals import Interval, interval
+from reluce_checker._linear import SLOPE_BITS, Backward, Slopes
+
+CHUNK = 256
+"""Rows of one backward pass: bounds the memory."""
+
+
+def proved_intervals(
+    graph: Graph, forms: Forms, inputs: Mapping[str, Interval], certificate: Certificate
+) -> dict[str, Interval]:
+    """Intervals of all tensors on the domain, ``(1, size)`` each; tensors of unknown shape have none.
+
+    Raises
+    ------
+    NotProved
+        Naming the first claim about a sign that does not follow.
+    """
+    demand_places(graph, certificate)
+    found = dict(inputs)
+    backward = Backward(graph, forms, found)
+    for name in graph.inputs:
+        _settle(name, found, backward, certificate)
+    for node in graph.nodes:
+        for name in node.outputs:
+            if graph.shapes[name] is None:
+                continue
+            known = [found[source] for source in node.inputs if source in found]
+            whole = len(known) == len(node.inputs)
+            found[name] = interval(node, known, graph.size(name), forms) if whole else _nothing(graph, name)
+            _settle(name, found, backward, certificate)
+    return found
+
+
+def _nothing(graph: Graph, name: str) -> Interval:
+    return Interval.unknown(1, graph.size(name))
+
+
+def demand_places(graph: Graph, certificate: Certificate) -> None:
+    """Whether every fact and claim is about a tensor that is there, and coordinates that it has."""
+    places = [(name, rows) for name, part in certificate.stable.items() for rows in (part.inactive, part.active)]
+    for facts in certificate.facts.values():
+        places += [(fact.tensor, np.array(fact.row) if isinstance(fact, Split) else fact.rows) for fact in facts]
+    for name, rows in places:
+        if graph.shapes.get(name) is None or (rows >= graph.size(name)).any():
+            raise NotProved(f"the certificate speaks of coordinates of {name!r} that the original does not have")
+    relus = pre_activations(graph)
+    for name, (above, below) in certificate.slopes.items():
+        if name not in relus or not len(above) == len(below) == graph.size(name):
+            raise NotProved(f"the slopes of {name!r} do not belong to a pre-activation of that size")
+
+
+def pre_activations(graph: Graph) -> set[str]:
+    """The tensors that ReLUs read."""
+    return {
+        node.inputs[0] for node in graph.nodes if isinstance(node.op, Relu) and graph.shapes[node.inputs[0]] is not None
+    }
+
+
+def _settle(name: str, found: dict[str, Interval], backward: Backward, certificate: Certificate) -> None:
+    """Tighten a tensor by its facts, then look whether its claims hold."""
+    for fact in certificate.facts.get(name, ()):
+        found[name] = _tightened(found[name], fact, backward, certificate)
+    claims = certificate.stable.get(name)
+    if claims is None:
+        return
+    for rows, holds, what in (
+        (claims.inactive, found[name].inactive, "inactive, but a positive value is not excluded"),
+        (claims.active, found[name].active, "active, but a negative value is not excluded"),
+    ):
+        wrong = rows[~holds[0, rows]]
+        if wrong.size:
+            raise NotProved(f"unit {wrong[0]} of {name!r} is claimed to be {what}", name, tuple(int(k) for k in wrong))
+
+
+def _tightened(x: Interval, fact: Fact, backward: Backward, certificate: Certificate) -> Interval:
+    """The interval with what a fact proves."""
+    match fact:
+        case Linear(tensor, sign, rows, below):
+            for start in range(0, len(rows), CHUNK):
+                part = rows[start : start + CHUNK]
+                upper, unbounded = backward.upper(
+                    backward.unit_rows(tensor, part, sign), default_slopes(certificate, below)
+                )
+                x = _met(x, part[~unbounded], sign, upper[~unbounded])
+            return x
+        case Split(row=row, sign=sign):
+            largest = split_bound(fact, backward, certificate)
+            return x if largest is None else _met(x, np.array([row]), sign, largest)
+        case Boxes():
+            proved = closes(fact, backward)
+            for sign in (1, -1):
+                rows = fact.rows[proved & (fact.signs == sign)]
+                x = _met(x, rows, sign, Exact.zeros((len(rows),)))
+            return x
+
+
+def default_slopes(certificate: Certificate, below: str) -> dict[str, Slopes]:
+    """The slopes of all pre-activations that the certificate has some for."""
+    constant = {BELOW[1]: 0, BELOW[2]: 1 << SLOPE_BITS}.get(below)
+    return {
+        name: Slopes(above, lower if constant is None else np.full_like(lower, constant))
+        for name, (above, lower) in certificate.slopes.items()
+    }
+
+
+def split_bound(fact: Split, backward: Backward, certificate: Certificate) -> Exact | None:
+    """The largest bound over the leaves, ``(1,)``; None where one is unbounded.
+
+    Raises
+    ------
+    NotProved
+        When the leaves do not cover the domain, or are about other tensors.
+    """
+    known = pre_activations(backward.graph)
+    ends = np.cumsum([0, *(backward.graph.size(name) if name in known else 0 for name in fact.over)])
+    if not known.issuperset(fact.over) or ends[-1] != fact.split.shape[1]:
+        raise NotProved(f"the splits for unit {fact.row} of {fact.tensor!r} are not about pre-activations")
+    if len(set(fact.over)) != len(fact.over):
+        raise NotProved(f"the splits for unit {fact.row} of {fact.tensor!r} name a tensor twice")
+    if not covers(fact.split):
+        raise NotProved(f"the splits for unit {fact.row} of {fact.tensor!r} do not cover the domain")
+    beta = np.zeros(fact.split.shape)
+    beta[np.nonzero(fact.split)] = fact.beta
+    best: Exact | None = None
+    for start in range(0, len(fact.split), CHUNK):
+        leaves = slice(start, start + CHUNK)
+        slopes = default_slopes(certificate, "table")
+        for name, first, last in zip(fact.over, ends[:-1], ends[1:], strict=True):
+            columns = slice(first, last)
+            signs, below = fact.split[leaves, columns], fact.below[fact.kind[leaves], columns]
+            slopes[name] = Slopes(fact.above[columns], below, signs, Exact.of(beta[leaves, columns]))
+        rows = np.full(len(fact.split[leaves]), fact.row)
+        upper, unbounded = backward.upper(backward.unit_rows(fact.tensor, rows, fact.sign), slopes)
+        if unbounded.any():
+            return None
+        for k in range(len(rows)):
+            best = upper[k : k + 1] if best is None else best.maximum(upper[k : k + 1])
+    return best
+
+
+def covers(split: Array) -> bool:
+    """Whether every choice of signs agrees with some leaf; ``split`` is ``(leaves, columns)``.
+
+    A leaf without splits agrees with all. Otherwise a column that all leaves split on must do: both of its signs have
+    to be covered by the leaves that have them. The leaves of a binary tree always have such a column, its root's.
+    """
+    waiting = [(np.arange(len(split)), np.zeros(0, dtype=np.int64))]
+    while waiting:
+        leaves, done = waiting.pop()
+        signs = split[leaves].copy()
+        signs[:, done] = 0
+        if not len(leaves):
+            return False
+        if not signs.any(axis=1).all():
+            continue
+        common = np.flatnonzero((signs != 0).all(axis=0))
+        if not common.size:
+            return False
+        column = common[0]
+        waiting += [(leaves[signs[:, column] == sign], np.append(done, column)) for sign in (1, -1)]
+    return True
+
+
+def _met(x: Interval, rows: Array, sign: int, upper: Exact) -> Interval:
+    """The interval with ``sign * T[row] <= upper`` for some rows; what is unknown stays so."""
+    known = x.known[0, rows]
+    place, upper = (0, rows[known]), upper[known]
+    if sign > 0:
+        return Interval(x.low, x.high.replaced(place, upper.minimum(x.high[place])), x.known)
+    return Interval(x.low.replaced(place, (-upper).maximum(x.low[place])), x.high, x.known)

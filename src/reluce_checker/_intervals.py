@@ -1,0 +1,132 @@
+"""Intervals of a node's output from intervals of its inputs, for many boxes (or points) at once. Nothing is rounded.
+
+Arrays are ``(boxes, size)`` with flat coordinates; a point is a box with equal ends. Source: Moore, "Interval
+analysis", 1966.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reluce_checker._exact import Exact, joined
+from reluce_checker._forms import Forms
+from reluce_checker._graph import (
+    Add,
+    Array,
+    BatchNorm,
+    Constant,
+    Dense,
+    Monotone,
+    Node,
+    Opaque,
+    Relu,
+    Scale,
+    Select,
+    Softmax,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """``low <= T <= high`` for the coordinates that are ``known``; of the others nothing is said."""
+
+    low: Exact
+    high: Exact
+    known: Array
+
+    @staticmethod
+    def unknown(boxes: int, size: int) -> Interval:
+        """Nothing at all."""
+        nothing = Exact.zeros((boxes, size))
+        return Interval(nothing, nothing, np.zeros((boxes, size), dtype=bool))
+
+    @staticmethod
+    def of(low: Exact, high: Exact) -> Interval:
+        """Every coordinate known."""
+        return Interval(low, high, np.ones(low.shape, dtype=bool))
+
+    @property
+    def active(self) -> Array:
+        """Where the coordinate is never negative."""
+        return np.asarray(self.known & (self.low.sign >= 0))
+
+    @property
+    def inactive(self) -> Array:
+        """Where the coordinate is never positive."""
+        return np.asarray(self.known & (self.high.sign <= 0))
+
+    @property
+    def fixed(self) -> Array:
+        """Where the coordinate is constant."""
+        return np.asarray(self.known & ((self.high - self.low).sign == 0))
+
+    @property
+    def magnitude(self) -> Exact:
+        """The largest absolute value; meaningless where unknown."""
+        return self.high.maximum(-self.low)
+
+
+def interval(node: Node, inputs: list[Interval], size: int, forms: Forms) -> Interval:
+    """The interval of a node's output of ``size`` coordinates."""
+    boxes = len(inputs[0].known) if inputs else 1
+    match node.op:
+        case Dense():
+            return _dense(node.op, inputs[0], forms)
+        case Scale() | BatchNorm():
+            return _scale(node.op, inputs[0], size, forms)
+        case Relu():
+            (x,) = inputs
+            return Interval(x.low.positive, x.high.positive, x.known)
+        case Add():
+            x, y = inputs
+            return Interval(x.low + y.low, x.high + y.high, x.known & y.known)
+        case Select(indices):
+            low, high = (joined([getattr(x, end) for x in inputs])[:, indices] for end in ("low", "high"))
+            return Interval(low, high, np.concatenate([x.known for x in inputs], axis=1)[:, indices])
+        case Constant(value):
+            exact = Exact.of(value.reshape(1, size))[np.zeros(boxes, dtype=np.int64)]
+            return Interval.of(exact, exact)
+        case Monotone(function):
+            return _ranged(function, boxes, size)
+        case Softmax(_, log):
+            return Interval.unknown(boxes, size) if log else _ranged("Sigmoid", boxes, size)
+        case Opaque():
+            return Interval.unknown(boxes, size)
+
+
+def _dense(op: Dense, x: Interval, forms: Forms) -> Interval:
+    form, boxes = forms.dense(op), len(x.known)
+    low, high = x.low.reshape(-1, form.inputs), x.high.reshape(-1, form.inputs)
+    known = x.known.reshape(-1, form.inputs)
+    twice, width = low + high, high - low
+    if not known.all():
+        twice, width = twice.where(known), width.where(known)
+    half = Exact(np.array(1, dtype=object), -1)
+    centre = (twice @ form.forward) * half + form.bias
+    if not width.sign.any():
+        low = high = centre
+    else:
+        reach = (width @ form.size) * half
+        low, high = centre - reach, centre + reach
+    clear = np.ones(low.shape, dtype=bool) if known.all() else ~((~known).astype(np.int64) @ form.used.T).astype(bool)
+    return Interval(low.reshape(boxes, -1), high.reshape(boxes, -1), clear.reshape(boxes, -1))
+
+
+def _scale(op: Scale | BatchNorm, x: Interval, size: int, forms: Forms) -> Interval:
+    form = forms.scale(op, size)
+    first, second = x.low * form.factor, x.high * form.factor
+    slack = x.magnitude * form.factor_radius + form.shift_radius
+    return Interval(first.minimum(second) + form.shift - slack, first.maximum(second) + form.shift + slack, x.known)
+
+
+RANGES = {"Sigmoid": (0, 1), "HardSigmoid": (0, 1), "Tanh": (-1, 1), "Softsign": (-1, 1), "Erf": (-1, 1)}
+"""Functions whose values lie between two numbers, whatever their arguments."""
+
+
+def _ranged(function: str, boxes: int, size: int) -> Interval:
+    if function not in RANGES:
+        return Interval.unknown(boxes, size)
+    low, high = (Exact(np.full((boxes, size), end, dtype=object), 0) for end in RANGES[function])
+    return Interval.of(low, high)

@@ -1,0 +1,452 @@
+"""How far the compressed network is from the original, tensor by tensor; no rewrite is known here, only their results.
+
+Every tensor T' of the compressed network stands for affine functions of a tensor T of the original:
+
+    |T'(x) - (R T(x) + r)| <= d        for all x in the domain.
+
+Graph inputs have R = I, r = 0, d = 0, and graph outputs must have R = I, r = 0 again: then d bounds the difference. One
+dense step, ``z' = W' h' + b'`` with h' standing for ``R h + r``, where ``R+ z + r+`` is wanted:
+
+    d+ = |W'| d + largest absolute value of  (W' R h + W' r + b') - (R+ z + r+)
+
+which is a linear functional of the original's tensors; see ``Backward.largest``. ReLU is 1-Lipschitz, and so keeps d
+for copies ``c T[j]``, c > 0. An affine row passes through a ReLU where every unit that it reads is stably active, and
+its own value at least -e: d grows by e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from reluce_checker._certificate import Relation
+from reluce_checker._errors import NotProved
+from reluce_checker._exact import Exact, Matrix
+from reluce_checker._forms import Forms, ScaleForm
+from reluce_checker._graph import (
+    Add,
+    Array,
+    BatchNorm,
+    Constant,
+    Dense,
+    Graph,
+    Monotone,
+    Node,
+    Op,
+    Opaque,
+    Relu,
+    Scale,
+    Select,
+    Softmax,
+)
+from reluce_checker._linear import Backward, Functional
+
+MOST = 60_000_000
+"""Coefficients of one relation that are still looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """What a compressed tensor stands for. ``of`` is the original's tensor.
+
+    Coordinate k is ``factor[k] * T[kept[k]]``, or where ``kept[k]`` is -1 the next row of ``matrix @ T + shift``.
+    ``kept`` is None where the shape is not known: then it is T itself.
+    """
+
+    of: str
+    kept: Array | None
+    factor: Exact
+    matrix: Exact
+    shift: Exact
+
+    @property
+    def copies(self) -> bool:
+        """Whether every coordinate is an unscaled coordinate of T."""
+        return self.kept is None or not (self.affine.any() or self.scaled)
+
+    @property
+    def affine(self) -> Array:
+        """Which coordinates are affine functions of more than one coordinate."""
+        return np.zeros(0, dtype=bool) if self.kept is None else np.asarray(self.kept < 0)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether a factor differs from 1."""
+        return bool((self.factor - Exact(np.array(1, dtype=object), 0)).sign.any())
+
+    def same(self, other: Image) -> bool:
+        """Whether both are the same functions of coordinates."""
+        if self.kept is None or other.kept is None:
+            return self.kept is other.kept
+        return np.array_equal(self.kept, other.kept) and all(
+            mine.shape == theirs.shape and not (mine - theirs).sign.any()
+            for mine, theirs in (
+                (self.factor, other.factor),
+                (self.matrix, other.matrix),
+                (self.shift, other.shift),
+            )
+        )
+
+
+class Relations:
+    """Goes through the compressed network once; ``deviation`` has d for each tensor, ``(size,)``.
+
+    Parameters
+    ----------
+    backward
+        The original network with its proved intervals.
+    small
+        The compressed network.
+    stated
+        What the certificate says of its tensors; others stand for the tensor of the same name.
+
+    Raises
+    ------
+    NotProved
+        Naming the first tensor for which the relation does not follow.
+    """
+
+    def __init__(self, backward: Backward, small: Graph, stated: Mapping[str, Relation]) -> None:
+        self.backward, self.original, self.small = backward, backward.graph, small
+        self.forms = Forms()
+        self.images = {name: self._image(name, stated.get(name)) for name in small.shapes}
+        self.deviation: dict[str, Exact] = {}
+        for name in small.inputs:
+            self._demand_identity(name, "input")
+            self.deviation[name] = Exact.zeros((small.size(name),))
+        for node in small.nodes:
+            if any(name not in self.original.producer for name in (self.images[out].of for out in node.outputs)):
+                raise NotProved(f"tensor {node.outputs[0]!r} stands for one that no node of the original writes")
+            for name in node.outputs:
+                self.deviation[name] = self._node(node, name)
+        for name in small.outputs:
+            self._demand_identity(name, "output")
+
+    def _image(self, name: str, stated: Relation | None) -> Image:
+        size, nothing = self.small.size(name), Exact.zeros((0,))
+        if stated is None:
+            if name not in self.original.shapes:
+                raise NotProved(f"nothing says what tensor {name!r} of the compressed network stands for")
+            if self.small.shapes[name] is None or self.original.shapes[name] is None:
+                if self.small.shapes[name] != self.original.shapes[name]:
+                    raise NotProved(f"the shape of tensor {name!r} is known in one of the networks only")
+                return Image(name, None, nothing, nothing, nothing)
+            if size != self.original.size(name):
+                raise NotProved(f"tensor {name!r} has another size than in the original, and nothing says why")
+            kept: Array = np.arange(size)
+            return Image(name, kept, Exact.of(np.ones(size)), Exact.zeros((0, size)), nothing)
+        whole = self.original.size(stated.of) if stated.of in self.original.shapes else 0
+        fits = len(stated.kept) == size and (stated.kept < whole).all()
+        if not fits or (len(stated.matrix) and stated.matrix.shape[1] != whole):
+            raise NotProved(f"what the certificate says of tensor {name!r} does not fit the networks")
+        factor = stated.factor if len(stated.factor) else np.ones(size)
+        matrix = stated.matrix if len(stated.matrix) else np.zeros((0, whole))
+        return Image(
+            stated.of, stated.kept.astype(np.int64), Exact.of(factor), Exact.of(matrix), Exact.of(stated.shift)
+        )
+
+    def _demand_identity(self, name: str, what: str) -> None:
+        image = self.images[name]
+        whole = image.kept is None or np.array_equal(image.kept, np.arange(self.original.size(name)))
+        if image.of != name or not whole or not image.copies:
+            raise NotProved(f"{what} {name!r} does not stand for itself")
+
+    # One node
+
+    def _node(self, node: Node, name: str) -> Exact:
+        before = self.original.producer[self.images[name].of]
+        if self._unchanged(node, before):
+            return Exact.zeros((self.small.size(name),))
+        match node.op:
+            case Dense():
+                return self._dense(node)
+            case Constant():
+                return self._constant(node)
+        if type(node.op) is not type(before.op):
+            raise NotProved(f"tensor {name!r}: a {_kind(node.op)} cannot be compared with a {_kind(before.op)}")
+        match node.op:
+            case Relu():
+                return self._relu(node, before)
+            case Scale() | BatchNorm() | Monotone():
+                return self._elementwise(node, before)
+            case Add():
+                return self._add(node, before)
+            case Select():
+                return self._select(node, before)
+            case Softmax():
+                return self._softmax(node, before)
+        raise NotProved(f"tensor {name!r}: {_kind(node.op)} is not the original's, or reads something else")
+
+    def _unchanged(self, node: Node, before: Node) -> bool:
+        """Whether a node is the original's, on inputs that are the original's."""
+        inputs, outputs = ([self.images[name] for name in names] for names in (node.inputs, node.outputs))
+        names = tuple(image.of for image in inputs) == before.inputs
+        whole = tuple(image.of for image in outputs) == before.outputs
+        if not (names and whole and same_operation(node.op, before.op)):
+            return False
+        shapes = all(
+            self.small.shapes[n] == self.original.shapes[self.images[n].of] for n in (*node.inputs, *node.outputs)
+        )
+        identical = all(
+            image.copies and (image.kept is None or np.array_equal(image.kept, np.arange(len(image.kept))))
+            for image in (*inputs, *outputs)
+        )
+        return shapes and identical and not any(self.deviation[name].sign.any() for name in node.inputs)
+
+    def _read_same(self, node: Node, before: Node) -> bool:
+        return tuple(self.images[name].of for name in node.inputs) == before.inputs
+
+    def _relu(self, node: Node, before: Node) -> Exact:
+        (source,), (output,) = node.inputs, node.outputs
+        x, y = self.images[source], self.images[output]
+        d = self.deviation[source]
+        if not self._read_same(node, before) or not x.same(y):
+            raise NotProved(f"tensor {output!r} does not stand for what the ReLU's input stands for")
+        if not y.affine.any():
+            return d
+        z = self.backward.intervals[x.of]
+        if (((x.matrix.sign != 0) & ~z.active).any(axis=1)).any():
+            raise NotProved(f"tensor {output!r} has a combination of units that are not all stably active")
+        below = Functional({x.of: -x.matrix}, -x.shift, Exact.zeros(x.shift.shape))
+        lowest, unbounded = self.backward.upper(below, {})
+        if unbounded.any():
+            raise NotProved(f"tensor {output!r} has a combination of units that is unbounded")
+        return d.replaced(np.flatnonzero(y.affine), d[y.affine] + lowest.positive)
+
+    def _elementwise(self, node: Node, before: Node) -> Exact:
+        (source,), (output,) = node.inputs, node.outputs
+        x, y = self.images[source], self.images[output]
+        if not self._read_same(node, before) or not x.same(y) or not x.copies or x.kept is None:
+            raise NotProved(f"tensor {output!r} does not stand for what its input stands for")
+        if not same_operation(node.op, before.op, x.kept):
+            raise NotProved(f"tensor {output!r} is computed with other parameters")
+        d = self.deviation[source]
+        if not d.sign.any():
+            return d
+        if isinstance(node.op, Scale | BatchNorm):
+            form: ScaleForm = self.forms.scale(node.op, self.small.size(output))
+            return d * (abs(form.factor) + form.factor_radius)
+        slope = lipschitz(node.op) if isinstance(node.op, Monotone) else None
+        if slope is None:
+            raise NotProved(f"tensor {output!r}: how {_kind(node.op)} magnifies a difference is not known")
+        return d * Exact.of(np.array(slope))
+
+    def _add(self, node: Node, before: Node) -> Exact:
+        (output,), (first, second) = node.outputs, node.inputs
+        y = self.images[output]
+        parts = [self.images[name] for name in node.inputs]
+        names = tuple(part.of for part in parts)
+        if names not in (before.inputs, before.inputs[::-1]) or not all(part.same(y) for part in parts):
+            raise NotProved(f"tensor {output!r} is a sum of others than in the original")
+        if y.affine.any():
+            raise NotProved(f"tensor {output!r} is a sum of combinations, which is not supported")
+        return self.deviation[first] + self.deviation[second]
+
+    def _select(self, node: Node, before: Node) -> Exact:
+        (output,) = node.outputs
+        y = self.images[output]
+        if not isinstance(node.op, Select) or not isinstance(before.op, Select) or y.kept is None or y.affine.any():
+            raise NotProved(f"tensor {output!r} does not stand for coordinates of the original's")
+        tensor, place, factor, d = [], [], [], []
+        for name in node.inputs:
+            x = self.images[name]
+            if x.kept is None or x.affine.any():
+                raise NotProved(f"tensor {output!r} moves something that does not stand for coordinates")
+            tensor += [x.of] * len(x.kept)
+            place.append(x.kept)
+            factor.append(x.factor)
+            d.append(self.deviation[name])
+        sources = [(name, self.original.size(name)) for name in before.inputs]
+        old_tensor = np.array([name for name, size in sources for _ in range(size)], dtype=object)
+        old_place = np.concatenate([np.arange(size) for _, size in sources])
+        wanted, moved = before.op.indices[y.kept], node.op.indices
+        same = np.array(tensor, dtype=object)[moved] == old_tensor[wanted]
+        same &= np.concatenate(place)[moved] == old_place[wanted]
+        low = min(part.exponent for part in factor)
+        factors = Exact(np.concatenate([part.at(low) for part in factor])[moved], low)
+        if not same.all() or (factors - y.factor).sign.any():
+            raise NotProved(f"tensor {output!r} moves other coordinates than the original")
+        low = min(part.exponent for part in d)
+        return Exact(np.concatenate([part.at(low) for part in d])[moved], low)
+
+    def _softmax(self, node: Node, before: Node) -> Exact:
+        (source,), (output,) = node.inputs, node.outputs
+        identity = all(self.images[name].copies and self._whole(name) for name in (source, output))
+        if not identity or not self._read_same(node, before) or node.op != before.op:
+            raise NotProved(f"tensor {output!r}: a softmax reads other tensors than in the original")
+        # The slopes of one output in the directions of all inputs add up to 2 p (1 - p), of its logarithm to 2 (1 - p).
+        largest = Exact(
+            np.array(max(self.deviation[source].mantissa, default=0), dtype=object), self.deviation[source].exponent
+        )
+        factor = Exact(np.array(2 if isinstance(node.op, Softmax) and node.op.log else 1, dtype=object), 0)
+        half = Exact(np.array(1, dtype=object), 0 if isinstance(node.op, Softmax) and node.op.log else -1)
+        ones = Exact.of(np.ones(self.small.size(output)))
+        return ones * largest * factor * half
+
+    def _whole(self, name: str) -> bool:
+        image = self.images[name]
+        same = self.small.shapes[name] == self.original.shapes[image.of]
+        return same and image.kept is not None and np.array_equal(image.kept, np.arange(self.original.size(image.of)))
+
+    # Dense layers and what has become constant
+
+    def _constant(self, node: Node) -> Exact:
+        """A constant in place of something that hardly varies."""
+        (output,) = node.outputs
+        y = self.images[output]
+        if not isinstance(node.op, Constant) or y.kept is None or y.of not in self.backward.intervals:
+            raise NotProved(f"tensor {output!r} stands for something of which nothing is known")
+        value = Exact.of(node.op.value.reshape(-1))
+        if y.copies:
+            x = self.backward.intervals[y.of]
+            low, high = x.low[0, y.kept], x.high[0, y.kept]
+            d = (value - low).maximum(high - value)
+            open_ = np.flatnonzero(~x.known[0, y.kept] | (d.sign != 0))
+        else:
+            d, open_ = Exact.zeros(value.shape), np.arange(len(y.kept))
+        if not open_.size:
+            return d
+        if open_.size * self.original.size(y.of) > MOST:
+            if not y.copies or not self.backward.intervals[y.of].known[0, y.kept].all():
+                raise NotProved(f"tensor {output!r}: its relation has too many coefficients")
+            return d
+        zeros = np.full((len(open_), self.original.size(y.of)), 0, dtype=object)
+        wanted = self._wanted(y, open_)
+        return d.replaced(open_, self._residual(output, {y.of: Exact(zeros, 0) - wanted[0]}, value[open_] - wanted[1]))
+
+    def _dense(self, node: Node) -> Exact:
+        """``|W'| d`` and the residual."""
+        (source,), (output,) = node.inputs, node.outputs
+        op, x, y = node.op, self.images[source], self.images[output]
+        if not isinstance(op, Dense) or x.kept is None or y.kept is None or x.of not in self.backward.intervals:
+            raise NotProved(f"tensor {output!r} is computed from something of which nothing is known")
+        outputs, inputs = op.weight.shape
+        form, positions = self.forms.dense(op), len(y.kept) // outputs
+        if positions * outputs * self.original.size(x.of) * positions > MOST:
+            raise NotProved(f"tensor {output!r}: its relation has too many coefficients")
+        d = self.deviation[source].reshape(positions, inputs)
+        carried = (d @ form.size).reshape(-1) if d.sign.any() else Exact.zeros((len(y.kept),))
+        before = self.original.producer[y.of]
+        simple = positions == 1 and isinstance(before.op, Dense) and before.inputs == (x.of,) and x.copies and y.copies
+        if simple and isinstance(before.op, Dense) and len(np.unique(x.kept)) == len(x.kept):
+            coefficients, constant = self._difference(op, before.op, x.kept, y.kept)
+            return carried + self._residual(output, {x.of: coefficients}, constant)
+        rows = np.arange(len(y.kept))
+        matrix, shift = self._wanted(x, np.arange(len(x.kept)))
+        weight = _blocks(form.weight(np.arange(outputs)), positions)
+        wanted, offset = self._wanted(y, rows)
+        bias = Exact(np.tile(form.bias.mantissa, positions), form.bias.exponent)
+        constant = bias + (weight * shift).sum(1) - offset
+        coefficients = weight @ Matrix.of(matrix)
+        if x.of == y.of:
+            return carried + self._residual(output, {x.of: coefficients - wanted}, constant)
+        return carried + self._residual(output, {x.of: coefficients, y.of: -wanted}, constant)
+
+    def _difference(self, new: Dense, old: Dense, columns: Array, rows: Array) -> tuple[Exact, Exact]:
+        """``W' R - R+ W`` and ``b' - R+ b`` for copies; entries that are equal bit by bit are 0 without arithmetic."""
+        before, after = self.backward.forms.dense(old), self.forms.dense(new)
+        constant = after.bias - before.bias[rows]
+        if (new.alpha, old.alpha) != (1.0, 1.0):
+            spread = np.full((len(rows), old.weight.shape[1]), 0, dtype=object)
+            weight = after.weight(np.arange(len(rows)))
+            spread[:, columns] = weight.mantissa
+            return Exact(spread, weight.exponent) - before.weight(rows), constant
+        first, second = np.zeros((len(rows), old.weight.shape[1])), old.weight[rows].astype(np.float64)
+        first[:, columns] = new.weight
+        differ = first != second
+        return Exact.of(np.where(differ, first, 0.0)) - Exact.of(np.where(differ, second, 0.0)), constant
+
+    def _wanted(self, image: Image, rows: Array) -> tuple[Exact, Exact]:
+        """Some rows of R and r."""
+        kept = image.kept
+        if kept is None:
+            raise NotProved(f"nothing is known of the shape of {image.of!r}")
+        size = self.original.size(image.of)
+        scaled = np.full((len(rows), size), 0, dtype=object)
+        single = np.flatnonzero(kept[rows] >= 0)
+        scaled[single, kept[rows[single]]] = image.factor.mantissa[rows[single]]
+        matrix, shift = Exact(scaled, image.factor.exponent), Exact.zeros((len(rows),))
+        several = np.flatnonzero(kept[rows] < 0)
+        if several.size:
+            number = (np.cumsum(kept < 0) - 1)[rows[several]]
+            matrix = matrix.replaced(several, image.matrix[number])
+            shift = shift.replaced(several, image.shift[number])
+        return matrix, shift
+
+    def _residual(self, name: str, coefficients: dict[str, Exact], constant: Exact) -> Exact:
+        """The largest absolute values of functionals of the original; rows that are plainly 0 cost nothing."""
+        used = constant.sign != 0
+        for part in coefficients.values():
+            used |= part.sign.any(axis=1)
+        rows = np.flatnonzero(used)
+        result = Exact.zeros(constant.shape)
+        if not rows.size:
+            return result
+        missing = [key for key in coefficients if key not in self.backward.intervals]
+        if missing:
+            raise NotProved(f"tensor {name!r} depends on {missing[0]!r}, of which nothing is known")
+        functional = Functional(
+            {k: A[rows] for k, A in coefficients.items()}, constant[rows], Exact.zeros((len(rows),))
+        )
+        largest, unbounded = self.backward.largest(functional)
+        if unbounded.any():
+            raise NotProved(
+                f"tensor {name!r}, unit {rows[unbounded][0]}: its difference from the original is unbounded"
+            )
+        return result.replaced(rows, largest)
+
+
+def _blocks(weight: Exact, positions: int) -> Exact:
+    """The matrix of a dense layer on several positions at once."""
+    if positions == 1:
+        return weight
+    outputs, inputs = weight.shape
+    whole = np.full((positions, outputs, positions, inputs), 0, dtype=object)
+    for place in range(positions):
+        whole[place, :, place, :] = weight.mantissa
+    return Exact(whole.reshape(positions * outputs, positions * inputs), weight.exponent)
+
+
+def same_operation(new: Op, old: Op, kept: Array | None = None) -> bool:
+    """Whether two operations compute the same, on the coordinates ``kept`` of the old one where it is elementwise."""
+    if type(new) is not type(old):
+        return False
+    match new, old:
+        case Dense(), Dense():
+            same = _equal(new.weight, old.weight) and (new.alpha, new.beta) == (old.alpha, old.beta)
+            return same and _equal(new.bias, old.bias)
+        case Scale(), Scale():
+            parts = _equal(new.factor, old.factor, kept) and _equal(new.shift, old.shift, kept)
+            return parts and new.divide == old.divide
+        case BatchNorm(), BatchNorm():
+            names = ("scale", "shift", "mean", "variance")
+            return new.epsilon == old.epsilon and all(
+                _equal(getattr(new, name), getattr(old, name), kept) for name in names
+            )
+        case Select(), Select():
+            return np.array_equal(new.indices, old.indices)
+        case Constant(), Constant():
+            return _equal(new.value, old.value)
+    return new == old
+
+
+def _equal(new: Array | None, old: Array | None, kept: Array | None = None) -> bool:
+    if new is None or old is None:
+        return new is old
+    if kept is not None:
+        new, old = new.reshape(-1), old.reshape(-1)[kept]
+    return new.shape == old.shape and bool((new == old).all())
+
+
+def lipschitz(op: Monotone) -> float | None:
+    """The largest slope of a function; None where it is not known here."""
+    simple = {"Sigmoid": 0.25, "Tanh": 1.0, "Softplus": 1.0, "Softsign": 1.0, "Erf": 1.25, "LeakyRelu": 1.0}
+    if op.function == "Elu":
+        return max(1.0, *op.parameters)
+    return op.parameters[0] if op.function == "HardSigmoid" else simple.get(op.function)
+
+
+def _kind(op: Op) -> str:
+    return op.kind if isinstance(op, Opaque) else type(op).__name__
