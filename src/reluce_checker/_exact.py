@@ -146,7 +146,7 @@ class Matrix:
             return Exact.zeros((rows.shape[0], columns))
         product = _integers(rows) * self.entries
         result = np.empty(rows.shape[0] * columns, dtype=object)
-        result[:] = [int(entry) for entry in product.entries()]
+        result[:] = [int(entry) for entry in product.entries()]  # numpy is faster on Python's integers
         return Exact(result.reshape(rows.shape[0], columns), rows.exponent + self.exponent)
 
 

@@ -33,6 +33,13 @@ class DenseForm:
         """Some rows of the weights, ``(rows, inputs)``."""
         return _times(Exact.of(self._op.weight[rows]), self._op.alpha)
 
+    def pulled(self, rows: Exact) -> Exact:
+        """``rows @ W`` for functionals of the outputs; outputs that no row reads (most are dead units) cost nothing."""
+        used = np.flatnonzero(rows.sign.any(axis=0))
+        if "backward" in self._made or 2 * len(used) > self.outputs:
+            return rows @ self.backward
+        return rows[:, used] @ Matrix.of(self.weight(used))
+
     @property
     def backward(self) -> Matrix:
         """``(outputs, inputs)``: for functionals of the outputs."""

@@ -112,40 +112,44 @@ class Backward:
         for node in reversed(self.graph.nodes):
             if len(node.outputs) != 1 or node.outputs[0] not in functional.coefficients:
                 continue
-            if (
+            if isinstance(node.op, Relu):
                 self._through_stable(functional, node)
-                if isinstance(node.op, Relu)
-                else self.substitute(functional, node)
-            ):
+            elif self.substitute(functional, node):
                 size, none = self._size(functional)
-                chosen = best.minimum(size)
-                both = Exact(np.where(none, best.at(chosen.exponent), chosen.mantissa), chosen.exponent)
-                best = Exact(np.where(unbounded, size.at(chosen.exponent), both.mantissa), chosen.exponent)
-                unbounded = unbounded & none
+                both = best.minimum(size)
+                low = both.exponent
+                mantissa = np.where(none, best.at(low), np.where(unbounded, size.at(low), both.mantissa))
+                best, unbounded = Exact(mantissa, low), unbounded & none
         return best, unbounded
 
     def _size(self, functional: Functional) -> tuple[Exact, Array]:
-        opposite = {name: -A for name, A in functional.coefficients.items()}
-        above, unbounded = self.concrete(functional)
-        below, _ = self.concrete(Functional(opposite, -functional.constant, functional.slack))
-        return above.maximum(below), unbounded
+        """The largest absolute value of each row over the intervals of its tensors: that of the middle, and a radius."""
+        twice, radius = functional.constant + functional.constant, functional.slack + functional.slack
+        unbounded = functional.unbounded.copy()
+        for name, A in functional.coefficients.items():
+            used = np.flatnonzero(A.sign.any(axis=0))
+            x, A = self.intervals[name], A[:, used]
+            low, high, known = x.low[:, used], x.high[:, used], x.known[:, used]
+            if not known.all():
+                unbounded |= ((A.sign != 0) & ~known).any(axis=1)
+                low, high = low.where(known), high.where(known)
+            twice = twice + (A * (low + high)).sum(1)
+            radius = radius + (abs(A) * (high - low)).sum(1)
+        return (abs(twice) + radius) * Exact(np.array(1, dtype=object), -1), unbounded
 
-    def _through_stable(self, functional: Functional, node: Node) -> bool:
+    def _through_stable(self, functional: Functional, node: Node) -> None:
         """Replace stably active units by their pre-activations, and inactive ones by 0."""
         (source,), (output,) = node.inputs, node.outputs
         if source not in self.intervals:
-            return False
+            return
         z, A = self.intervals[source], functional.coefficients[output]
         rest = A.where(~(z.active | z.inactive))
         moved = A.where(z.active & ~z.inactive)
-        if not ((A.sign != 0) & (z.active | z.inactive)).any():
-            return False
         functional.coefficients[output] = rest
         if not rest.sign.any():
             del functional.coefficients[output]
         if moved.sign.any():
             functional.add(source, moved)
-        return True
 
     def concrete(self, functional: Functional) -> tuple[Exact, Array]:
         """The largest value of each row over the intervals of its tensors, and which rows are unbounded."""
@@ -170,7 +174,7 @@ class Backward:
                 shaped = A.reshape(rows * positions, form.outputs)
                 bias = (shaped * form.bias).reshape(rows, -1).sum(1)
                 functional.constant = functional.constant + bias
-                functional.add(node.inputs[0], (shaped @ form.backward).reshape(rows, positions * form.inputs))
+                functional.add(node.inputs[0], form.pulled(shaped).reshape(rows, positions * form.inputs))
             case Scale() | BatchNorm():
                 scale, x = self.forms.scale(node.op, A.shape[1]), self.intervals[node.inputs[0]]
                 enclosed = scale.factor_radius.sign != 0
