@@ -16,9 +16,10 @@ from reluce_checker._errors import NotProved
 from reluce_checker._exact import Exact
 from reluce_checker._graph import Array, Node, Relu
 from reluce_checker._intervals import Interval, interval
+from reluce_checker._layers import Boxes64, Layers
 from reluce_checker._linear import SLOPE_BITS, Backward, Slopes
 
-CHUNK = 64
+CHUNK = 256
 """Boxes at a time: bounds the memory."""
 
 
@@ -35,15 +36,55 @@ def closes(fact: Boxes, backward: Backward) -> Array:
     for node in reversed(order):
         if fact.dimension[node] >= 0:
             covered[node] |= covered[fact.child[node]] & covered[fact.child[node] + 1]
-    proved = covered[0]
-    low, high = _ends(fact, order, backward.intervals[fact.input])
-    wanted = np.array([node for node in order if fact.closed[node].any()], dtype=np.int64)
-    for start in range(0, len(wanted), CHUNK):
-        nodes = wanted[start : start + CHUNK]
-        boxes = Interval.of(low[nodes], high[nodes])
-        held = _goals_hold(fact, boxes, fact.closed[nodes].astype(bool), backward)
-        proved = proved & ~(fact.closed[nodes].astype(bool) & ~held).any(axis=0)
-    return np.asarray(proved)
+    holds = _hold_in_float64(fact, backward)
+    left = fact.closed.astype(bool) & ~holds
+    nodes = np.array([node for node in order if left[node].any()], dtype=np.int64)
+    if nodes.size:
+        low, high = _ends(fact, order, backward.intervals[fact.input])
+        for start in range(0, len(nodes), EXACT_CHUNK):
+            part = nodes[start : start + EXACT_CHUNK]
+            holds[part] |= _goals_hold(fact, Interval.of(low[part], high[part]), left[part], backward)
+    return np.asarray(covered[0] & ~(fact.closed.astype(bool) & ~holds).any(axis=0))
+
+
+EXACT_CHUNK = 64
+"""Boxes at a time in exact arithmetic."""
+
+
+def _hold_in_float64(fact: Boxes, backward: Backward) -> Array:
+    """Which goals are closed on which nodes by float64 bounds, parents before children, which inherit their bounds."""
+    holds = np.zeros(fact.closed.shape, dtype=bool)
+    try:
+        layers = Layers(backward, fact.tensor, fact.input, fact.varying)
+    except ValueError:
+        return holds
+    goals, last = fact.closed.astype(bool), len(layers.layers) - 1
+    stack = [(np.zeros(1, dtype=np.int64), layers.whole())]
+    while stack:
+        nodes, boxes = stack.pop()
+        if len(nodes) > CHUNK:
+            stack.append((nodes[CHUNK:], boxes.rows(np.arange(CHUNK, len(nodes)))))
+            nodes, boxes = nodes[:CHUNK], boxes.rows(np.arange(CHUNK))
+        boxes, relaxed = layers.tightened(boxes)
+        row, goal = np.nonzero(goals[nodes])
+        upper = layers.bound(last, boxes, relaxed, row, fact.rows[goal], fact.signs[goal].astype(np.float64))
+        holds[nodes[row], goal] = upper <= 0
+        inner = np.flatnonzero(fact.dimension[nodes] >= 0)
+        if inner.size:
+            stack.append(_halves(fact, nodes[inner], boxes.rows(inner)))
+    return holds
+
+
+def _halves(fact: Boxes, nodes: Array, boxes: Boxes64) -> tuple[Array, Boxes64]:
+    """The children of nodes and their boxes, which share the point at which a box was cut."""
+    rows, dimension, point = np.arange(len(nodes)), fact.dimension[nodes], fact.point[nodes]
+    below, above = boxes.high.copy(), boxes.low.copy()
+    below[rows, dimension] = np.minimum(below[rows, dimension], point)
+    above[rows, dimension] = np.maximum(above[rows, dimension], point)
+    twice = boxes.rows(np.tile(rows, 2))
+    low, high = np.concatenate([boxes.low, above]), np.concatenate([below, boxes.high])
+    children = np.concatenate([fact.child[nodes], fact.child[nodes] + 1]).astype(np.int64)
+    return children, Boxes64(low, high, twice.lower, twice.upper)
 
 
 def _order(fact: Boxes) -> list[int]:
