@@ -63,6 +63,12 @@ class Layered:
     low: Array
     high: Array
 
+    def named(self, network: Network) -> tuple[tuple[str, ...], Array]:
+        """The varying inputs: the graph input of each, and its flat position there."""
+        ends = np.cumsum([0, *(network.tensors[name].size for name in self.inputs)])
+        which = np.searchsorted(ends, self.varying, side="right") - 1
+        return tuple(self.inputs[k] for k in which), self.varying - ends[which]
+
     def points(self, box: Box, varying: Array) -> dict[str, Array]:
         """Points of the box, ``(points, *sample shape)`` per graph input, from those of the varying inputs."""
         return box.clip(self._whole({name: low for name, (low, _) in box.inner.items()}, varying))

@@ -87,7 +87,7 @@ class _State:
         self.slack += (terms + 2) * UNDERFLOW * float(np.where(finite, magnitude, 0.0).sum())
 
 
-def relax(z: Interval, below: str = "adaptive") -> Relaxation:
+def relax(z: Interval, below: str = "adaptive", above: Array | None = None) -> Relaxation:
     """Slopes for a ReLU whose pre-activation lies in ``z``.
 
     Parameters
@@ -96,11 +96,13 @@ def relax(z: Interval, below: str = "adaptive") -> Relaxation:
         Proven interval of the pre-activation.
     below
         Lower slope of unstable units: ``adaptive`` (1 where u > -l, else 0), ``zero`` or ``one``.
+    above
+        Upper slopes of unstable units, in [0, 1]; by default those of the chord, rounded down.
     """
     low, high = z.lower, z.upper
     active, inactive = low >= 0, high <= 0
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        slope = np.floor(SLOPES * (high / (high - low))) / SLOPES
+        slope = np.floor(SLOPES * (high / (high - low))) / SLOPES if above is None else above
         slope = np.where(np.isfinite(slope), np.clip(slope, 0.0, 1.0), 0.0)
         offset = np.maximum(up(mask_product(slope, -low)), up(mask_product(1.0 - slope, high)))
     choice = {"adaptive": high > -low, "zero": np.zeros_like(active), "one": np.ones_like(active)}[below]

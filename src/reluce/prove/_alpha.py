@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 
 from reluce.bounds import Interval
-from reluce.network import Array, Network
-from reluce.prove._arrays import Arrays
+from reluce.network import Array
 from reluce.prove._dual import Dual
+from reluce.prove._evidence import SlopeProof, in_units
 from reluce.prove._rigorous import Rigorous, rounded
 from reluce.prove._slopes import Descent, optimise
 
@@ -22,8 +22,8 @@ NUMBERS = 30_000_000
 
 def upper_bounds(
     dual: Dual, rows: Array, signs: Array, kind: Descent, stop: Callable[[], bool] = lambda: False
-) -> Array:
-    """Rigorous upper bounds of ``sign * z[row]`` with optimised slopes; infinite where ``stop`` came first.
+) -> SlopeProof:
+    """Rigorous upper bounds of ``sign * z[row]`` with optimised slopes, where they are better than the interval of z.
 
     Parameters
     ----------
@@ -35,10 +35,18 @@ def upper_bounds(
         How long to optimise.
     stop
         Asked between blocks.
+
+    Returns
+    -------
+    SlopeProof
+        Of those functionals whose bound got better; of none behind the block where ``stop`` came.
     """
     network, tensor = dual.network, dual.tensor
     shape = network.shape(tensor)
+    z = dual.intervals[tensor]
+    known = np.where(signs > 0, z.upper.ravel()[rows], -z.lower.ravel()[rows])
     rigorous, upper = Rigorous(dual), np.full(len(rows), np.inf)
+    slopes = [np.zeros((0, dual.coordinates), dtype=np.uint16)]
     widest = max([int(np.prod(shape)), dual.coordinates, *(low.size for low, _ in dual.inputs.values())])
     step = max(1, NUMBERS // (8 * widest))
     for start in range(0, len(rows), step):
@@ -49,25 +57,16 @@ def upper_bounds(
         functional[np.arange(len(functional)), rows[chunk]] = signs[chunk]
         functional = functional.reshape(len(functional), *shape)
         _, best = optimise(dual, dual.arrays.of(functional), dual.start(len(functional)), kind, stop=stop)
-        upper[chunk] = rigorous.upper(functional, *rounded(best, dual))
-    return upper
+        split, alpha, beta = rounded(best, dual)
+        upper[chunk] = rigorous.upper(functional, split, alpha, beta)
+        slopes.append(in_units(np.where(dual.unstable, alpha, 0.0)[upper[chunk] < known[chunk]]))
+    gained = upper < known
+    above, alpha = in_units(rigorous.above), np.concatenate(slopes)
+    return SlopeProof(tensor, rows[gained], signs[gained].astype(np.int8), dual.places, alpha, above, upper[gained])
 
 
-def tightened(
-    network: Network,
-    tensor: str,
-    intervals: dict[str, Interval],
-    kind: Descent,
-    arrays: Arrays,
-    stop: Callable[[], bool] = lambda: False,
-) -> Interval:
-    """The interval of a pre-activation with both ends of every unstable coordinate tightened."""
-    z = intervals[tensor]
-    low, high = z.lower.ravel().copy(), z.upper.ravel().copy()
+def unstable_ends(z: Interval) -> tuple[Array, Array]:
+    """Both ends of every unstable coordinate, as rows and signs for ``upper_bounds``."""
+    low, high = z.lower.ravel(), z.upper.ravel()
     rows = np.flatnonzero((low < 0) & (high > 0) & np.isfinite(low) & np.isfinite(high))
-    if rows.size:
-        dual = Dual(network, tensor, intervals, arrays)
-        upper = upper_bounds(dual, np.tile(rows, 2), np.repeat([1.0, -1.0], len(rows)), kind, stop)
-        high[rows] = np.minimum(high[rows], upper[: len(rows)])
-        low[rows] = np.maximum(low[rows], -upper[len(rows) :])
-    return Interval(low.reshape(z.lower.shape), high.reshape(z.lower.shape), z.slack)
+    return np.tile(rows, 2), np.repeat([1.0, -1.0], len(rows))

@@ -7,7 +7,7 @@ reach and nothing is spent: see ``ClosingSettings.hope``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,11 +17,13 @@ from reluce.domain import Box
 from reluce.facts import Rung
 from reluce.network import Array, Network, Node
 from reluce.prove._account import Account
-from reluce.prove._alpha import tightened, upper_bounds
+from reluce.prove._alpha import unstable_ends, upper_bounds
 from reluce.prove._arrays import Arrays
 from reluce.prove._branch import Branched, BranchSettings, branch
 from reluce.prove._dual import Dual
+from reluce.prove._evidence import Evidence, Record
 from reluce.prove._input_split import SplitSettings, split_inputs
+from reluce.prove._records import box_proofs, leaf_proof
 from reluce.prove._slopes import Descent
 from reluce.prove._witnesses import Witnesses, by_unit
 
@@ -98,6 +100,7 @@ class Closing:
         self.settings, self.account, self.generator, self.stop = settings, account, generator, stop
         self.arrays = Arrays(settings.device)
         self.subproblems = 0
+        self._records: list[Record] = []
         self._tight: set[str] = set()
         self._take(bounds)
 
@@ -115,6 +118,11 @@ class Closing:
         """All bounds, with what was gained carried through the network."""
         self._carry()
         return self._bounds
+
+    @property
+    def evidence(self) -> Evidence:
+        """The proofs so far."""
+        return Evidence(tuple(self._records))
 
     def _carry(self) -> None:
         """Bound the network anew where something was gained: all that lies behind profits."""
@@ -210,8 +218,8 @@ class Closing:
         bounds = replace(self._bounds, intervals=self.intervals)
         question = (self.network, self.box, bounds, goals.node, goals.rows, goals.signs, self.generator)
         with self.account.timing(goals.node, Rung.INPUT_SPLIT):
-            proved = split_inputs(*question, settings, shown, self.stop).proved
-        self._learn(goals.only(proved), np.zeros(proved.sum()), Rung.INPUT_SPLIT)
+            outcome = split_inputs(*question, settings, shown, self.stop)
+        self._learn(goals.node, box_proofs(outcome, goals.node.inputs[0], goals.rows, goals.signs))
 
     def _open(self, goals: _Goals) -> Array:
         """Which goals' units still lack the sign that is to be excluded."""
@@ -219,8 +227,8 @@ class Closing:
         return np.asarray(np.where(goals.signs > 0, up[goals.units], down[goals.units]))
 
     def _alpha(self, goals: _Goals) -> None:
-        dual = self._dual(goals.node)
-        self._learn(goals, upper_bounds(dual, goals.rows, goals.signs, self.settings.slopes, self.stop), Rung.ALPHA)
+        proof = upper_bounds(self._dual(goals.node), goals.rows, goals.signs, self.settings.slopes, self.stop)
+        self._learn(goals.node, [proof])
 
     def _tighten_in_front(self, node: Node) -> None:
         """Tighten the pre-activations in front of a ReLU, the first ones first."""
@@ -228,9 +236,9 @@ class Closing:
         for earlier in self.network.relus:
             if earlier.output in needed and earlier.name not in self._tight and not self.stop():
                 self._tight.add(earlier.name)
-                tensor = earlier.inputs[0]
-                z = tightened(self.network, tensor, self.intervals, self.settings.tighten, self.arrays, self.stop)
-                self._update(earlier, z, Rung.ALPHA)
+                ends = unstable_ends(self.intervals[earlier.inputs[0]])
+                if ends[0].size:
+                    self._learn(earlier, [upper_bounds(self._dual(earlier), *ends, self.settings.tighten, self.stop)])
 
     def _branch(self, goal: _Goals) -> Branched:
         node, (row,), (sign,) = goal.node, goal.rows, goal.signs
@@ -245,7 +253,7 @@ class Closing:
 
         outcome = branch(dual, functional.reshape(shape), self.settings.branch, found, self.stop)
         if outcome.leaves is not None:
-            self._learn(goal, np.zeros(1), Rung.BRANCH)
+            self._learn(node, [leaf_proof(outcome.leaves, dual, row, sign)])
         return outcome
 
     def _points(self, corners: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -262,16 +270,16 @@ class Closing:
 
     # What was learnt
 
-    def _learn(self, goals: _Goals, upper: Array, by: Rung) -> None:
-        """Take over proved upper bounds of ``sign * z[row]``."""
-        z = self.intervals[goals.node.inputs[0]]
+    def _learn(self, node: Node, proofs: Sequence[Record]) -> None:
+        """Take over what was proved of a pre-activation."""
+        z = self.intervals[node.inputs[0]]
         low, high = z.lower.ravel().copy(), z.upper.ravel().copy()
-        for row, sign, value in zip(goals.rows, goals.signs, upper, strict=True):
-            if sign > 0:
-                high[row] = min(high[row], value)
-            else:
-                low[row] = max(low[row], -value)
-        self._update(goals.node, Interval(low.reshape(z.lower.shape), high.reshape(z.lower.shape), z.slack), by)
+        for proof in (proof for proof in proofs if proof.claims[0].size):
+            rows, signs, upper = proof.claims
+            np.minimum.at(high, rows[signs > 0], upper[signs > 0])
+            np.maximum.at(low, rows[signs < 0], -upper[signs < 0])
+            self._records.append(proof)
+            self._update(node, Interval(low.reshape(z.lower.shape), high.reshape(z.lower.shape), z.slack), proof.rung)
 
     def _update(self, node: Node, z: Interval, by: Rung) -> None:
         tensor = node.inputs[0]

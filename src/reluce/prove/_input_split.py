@@ -67,7 +67,8 @@ class InputSplit:
     """What came of it, one entry per goal: ``proved``, the ``estimate`` of boxes, and the ``volume`` that was closed.
 
     Where the estimate exceeds the budget it says no more than that; it is infinite where ``deepest`` did not suffice.
-    ``boxes`` were bounded in all. ``trees`` prove what is proved: each with the numbers of its goals.
+    ``boxes`` were bounded in all. ``trees`` prove what is proved: each with the numbers of its goals. Their dimension d
+    is the flat element ``elements[d]`` of the graph input ``inputs[d]``.
     """
 
     proved: Array
@@ -75,6 +76,8 @@ class InputSplit:
     volume: Array
     boxes: int
     trees: tuple[tuple[Array, SplitTree], ...]
+    inputs: tuple[str, ...]
+    elements: Array
 
 
 def split_inputs(
@@ -114,7 +117,9 @@ def split_inputs(
         Rigorous whatever ``stop`` and ``found`` did.
     """
     goals = len(units)
-    nothing = InputSplit(np.zeros(goals, dtype=bool), np.full(goals, np.inf), np.zeros(goals), 0, ())
+    nothing = InputSplit(
+        np.zeros(goals, dtype=bool), np.full(goals, np.inf), np.zeros(goals), 0, (), (), np.zeros(0, dtype=np.int64)
+    )
     form = layered(network, box, bounds.intervals, node)
     if form is None or goals == 0 or stop() or not 0 < len(form.varying) <= settings.most_inputs:
         return nothing
@@ -156,7 +161,7 @@ class _Search:
             tree = self.grow(goals)
             proved[goals], volume[goals] = tree.proved(), tree.volume()
             trees.append((goals, tree))
-        return InputSplit(proved, estimate, volume, self.boxes, tuple(trees))
+        return InputSplit(proved, estimate, volume, self.boxes, tuple(trees), *self.engine.form.named(self.network))
 
     def dive(self, generator: np.random.Generator) -> Array:
         """Estimate for each goal the number of boxes on which it has to be looked at, as far as that is affordable."""

@@ -20,6 +20,7 @@ from reluce.network import Array, Network
 from reluce.prove._account import Account, Spent
 from reluce.prove._attest import Effort, Question, attested, trusted
 from reluce.prove._closing import Closing, ClosingSettings
+from reluce.prove._evidence import Evidence
 from reluce.prove._isa import isa
 from reluce.prove._leo import leo
 from reluce.prove._looks import all_data, first_look, second_look
@@ -56,6 +57,7 @@ class Proof:
     """The outcome of proving: facts about units, and the bounds behind them.
 
     ``seconds`` is the time by stage, ``spent`` by layer and rung; ``effort`` is what a solver was asked, if one was.
+    ``evidence`` has the proofs that go beyond what ``bounds.analyse`` does by itself.
     """
 
     facts: Facts
@@ -63,6 +65,7 @@ class Proof:
     seconds: Mapping[str, float]
     spent: Spent
     effort: Effort | None = None
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 def prove(
@@ -123,16 +126,17 @@ def _prove(
     for node in witnesses.layers:
         closing.layer(node)
     account.lap("prove")
-    return _proof(witnesses, closing.bounds, account)
+    bounds = closing.bounds  # may carry what was gained through the network
+    return _proof(witnesses, bounds, account, closing.evidence)
 
 
-def _proof(witnesses: Witnesses, bounds: Bounds, account: Account) -> Proof:
+def _proof(witnesses: Witnesses, bounds: Bounds, account: Account, evidence: Evidence) -> Proof:
     network = witnesses.network
     layers = {node.name: layer_facts(network, node, witnesses, bounds) for node in network.relus}
     for node in network.relus:
         for rung, seconds in bounds.settled[node.name].seconds.items() if node.name in bounds.settled else ():
             account.spend(node, rung, seconds)
-    return Proof(Facts(layers, witnesses.points), bounds, account.seconds, account.spent)
+    return Proof(Facts(layers, witnesses.points), bounds, account.seconds, account.spent, evidence=evidence)
 
 
 def _by_solver(

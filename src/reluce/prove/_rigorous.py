@@ -23,11 +23,19 @@ class Rigorous:
     ----------
     dual
         The network part that the multipliers are about.
+    above
+        Upper slopes ``(coordinates,)`` of unstable units; by default those of the chord, rounded down.
     """
 
-    def __init__(self, dual: Dual) -> None:
+    def __init__(self, dual: Dual, above: Array | None = None) -> None:
         self._dual = dual
-        self._relaxed = {node.name: relax(dual.intervals[node.inputs[0]]) for node in dual.relus}
+        self._relaxed = {}
+        for node in dual.relus:
+            z = dual.intervals[node.inputs[0]]
+            given = None if above is None else above[dual.places[node.name]].reshape(z.lower.shape)
+            self._relaxed[node.name] = relax(z, above=given)
+        flat = [self._relaxed[node.name].above.ravel() for node in dual.relus]
+        self.above = np.concatenate(flat) if flat else np.zeros(0)
 
     def upper(self, functional: Array, split: Array, alpha: Array, beta: Array) -> Array:
         """Upper bounds ``(rows,)`` of functionals ``(rows, *sample shape)`` where the splits of each row hold."""

@@ -34,6 +34,24 @@ class SplitTree:
         """For which goals every path from the root meets a node where it is closed: the proof covers the box."""
         return np.asarray(self._covered()[0])
 
+    def only(self, goals: Array) -> SplitTree:
+        """The tree of some goals, given by number, without nodes on whose boxes all of them are closed further up."""
+        closed = self.closed[:, goals]
+        shut = closed.copy()
+        for nodes in self._levels():
+            for side in (0, 1):
+                shut[self.child[nodes] + side] |= shut[nodes]
+        kept = np.zeros(len(self.child), dtype=bool)
+        kept[0] = True
+        inner = (self.dimension != LEAF) & ~shut.all(axis=1)
+        for side in (0, 1):
+            kept[self.child[inner] + side] = True
+        number = np.cumsum(kept) - 1
+        child = np.where(inner, number[np.where(inner, self.child, 0)], LEAF)
+        dimension = np.where(inner, self.dimension, LEAF).astype(self.dimension.dtype)
+        point = np.where(inner, self.point, 0.0)
+        return SplitTree(dimension[kept], point[kept], child[kept], closed[kept])
+
     def volume(self) -> Array:
         """The share of the box on which each goal is closed, where a split at a midpoint halves a box."""
         size = np.zeros(len(self.child))
@@ -160,11 +178,16 @@ def groups(estimate: Array, wanted: Array) -> list[Array]:
 
 def halves(boxes: SubBoxes, blame: Array) -> tuple[SubBoxes, SubBoxes, Array, Array]:
     """The halves of boxes along the input that is most to blame, that input and the point: they cover the box."""
-    low, high = boxes.low.copy(), boxes.high.copy()
-    width = high - low
+    width = boxes.high - boxes.low
     score = np.where(width > 0, blame + 1e-6 * blame.mean(axis=1, keepdims=True) + 1e-300 * width, -1.0)
     dimension, rows = score.argmax(axis=1), np.arange(len(score))
-    point = 0.5 * low[rows, dimension] + 0.5 * high[rows, dimension]
+    point = 0.5 * boxes.low[rows, dimension] + 0.5 * boxes.high[rows, dimension]
+    return *halves_at(boxes, dimension, point), dimension, point
+
+
+def halves_at(boxes: SubBoxes, dimension: Array, point: Array) -> tuple[SubBoxes, SubBoxes]:
+    """The parts of boxes below and above a point of one input each."""
+    low, high, rows = boxes.low.copy(), boxes.high.copy(), np.arange(len(dimension))
     high[rows, dimension] = low[rows, dimension] = point
     below = SubBoxes(boxes.low, high, boxes.lower, boxes.upper)
-    return below, SubBoxes(low, boxes.high, boxes.lower, boxes.upper), dimension, point
+    return below, SubBoxes(low, boxes.high, boxes.lower, boxes.upper)
