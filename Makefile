@@ -15,9 +15,11 @@ help: ## list the targets
 
 demo: .venv/core.stamp ## compress the example network and run both side by side
 	@mkdir -p build
-	$(BIN)/reluce compress examples/digits.onnx build/digits-exact.onnx --range 0,1 --data examples/digits-data.npz
+	$(BIN)/reluce compress examples/digits.onnx build/digits-exact.onnx --range 0,1 --data examples/digits-data.npz --guarantee exact
+	$(BIN)/reluce compress examples/digits.onnx build/digits-roundoff.onnx --range 0,1 --data examples/digits-data.npz
 	$(BIN)/reluce compress examples/digits.onnx build/digits-within.onnx --range 0,1 --data examples/digits-data.npz --guarantee within=1e-5
 	$(BIN)/python examples/run_small.py examples/digits.onnx build/digits-exact.onnx
+	$(BIN)/python examples/run_small.py examples/digits.onnx build/digits-roundoff.onnx
 	$(BIN)/python examples/run_small.py examples/digits.onnx build/digits-within.onnx
 
 test: lint ## lint, then all tests but the long ones

@@ -26,8 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 import reluce
+from reluce.guarantee import Level
 from reluce.io import Loaded, open_model
-from run import BUDGET, Case, cases
+from run import LEVELS, Case, cases
 
 
 def examples(loaded: Loaded) -> tuple[torch.Tensor, ...]:
@@ -54,13 +55,13 @@ def outcome(result: reluce.Result) -> tuple[Any, ...]:
     return layers, report.model.parameters, report.compressed.parameters
 
 
-def three_ways(case: Case, budget: float | None) -> list[tuple[Any, ...]]:
+def three_ways(case: Case, level: Level) -> list[tuple[Any, ...]]:
     """Compress a network as a file, as a module, and as what torch exports of the module."""
     loaded = open_model(case.path, input_shapes=case.shapes)
     box = reluce.domain.make_box(loaded.network, case.domain)
     module, inputs = reluce.to_torch(case.path, input_shapes=case.shapes), examples(loaded)
-    settings = reluce.Settings(budget=budget)
-    file_settings = reluce.Settings(budget=budget, input_shapes=case.shapes)
+    settings = reluce.Settings(level)
+    file_settings = reluce.Settings(level, input_shapes=case.shapes)
     proto = exported(module, inputs, loaded.network.batched)
     names = open_model(module, example_inputs=inputs).network.inputs
     other = open_model(proto).network.inputs
@@ -100,7 +101,7 @@ def main() -> int:
                 or reluce.io.measure(loaded).parameters > arguments.most
             ):
                 continue
-            found = [three_ways(case, budget) for budget in (None, BUDGET)]
+            found = [three_ways(case, level) for level in (LEVELS[0], LEVELS[-1])]
         except reluce.ReluceError as error:
             table.add_row(case.name, str(error))
             failures += 1

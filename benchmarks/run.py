@@ -2,9 +2,9 @@
 
     python benchmarks/run.py --data ../shared [--only reluce_l1] [--out benchmarks/results]
 
-Every network under DATA/networks that INDEX.json lists is compressed at `exact` and at `within=1e-5` over its stated
-input box (images: [0,1]; none stated: [-1,1], marked *). MNIST networks get the 60,000 training images to refute with.
-Prints a table and writes table.txt and results.json. Refused files are listed with the reason.
+Every network under DATA/networks that INDEX.json lists is compressed at `exact`, `roundoff` and `within=1e-5` over its
+stated input box (images: [0,1]; none stated: [-1,1], marked *). MNIST networks get the 60,000 training images to refute
+with. Prints a table and writes table.txt and results.json. Refused files are listed with the reason.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from reluce import ReluceError, Report, Settings, compress
+from reluce import Exact, ReluceError, Report, Roundoff, Settings, Within, compress
 from reluce.domain import DomainLike
 
-BUDGET = 1e-5
+LEVELS = (Exact(), Roundoff(), Within(1e-5))
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Row:
 
     case: Case
     exact: Report | None
+    roundoff: Report | None
     within: Report | None
     refusal: str = ""
 
@@ -107,36 +108,36 @@ def _shapes(entry: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
 
 
 def measure(case: Case, seconds: float) -> Row:
-    """Compress one network at both guarantees."""
+    """Compress one network at all guarantees."""
     reports = []
     with tempfile.TemporaryDirectory() as folder:
-        for budget in (None, BUDGET):
-            target = Path(folder) / f"{budget}.onnx"
-            settings = Settings(budget=budget, time_limit=seconds, input_shapes=case.shapes)
+        for level in LEVELS:
+            target = Path(folder) / f"{level.word}.onnx"
+            settings = Settings(level, time_limit=seconds, input_shapes=case.shapes)
             try:
                 reports.append(
                     compress(case.path, case.domain, output=target, data=case.data, settings=settings).report
                 )
             except ReluceError as error:
-                return Row(case, None, None, f"{type(error).__name__}: {error}")
-    return Row(case, reports[0], reports[1])
+                return Row(case, None, None, None, f"{type(error).__name__}: {error}")
+    return Row(case, *reports)
 
 
 def cells(row: Row) -> list[str]:
     """The row of the table."""
     name = row.case.name + ("" if row.case.stated else " *")
-    if row.exact is None or row.within is None or row.exact.compressed is None or row.within.compressed is None:
+    reports = (row.exact, row.roundoff, row.within)
+    if row.exact is None or row.within is None or any(r is None or r.compressed is None for r in reports):
         return [name, "refused: " + row.refusal, *[""] * (len(COLUMNS) - 2)]
     verdicts = [sum(getattr(layer, kind) for layer in row.exact.layers) for kind in VERDICTS]
-    seconds, after = row.exact.seconds, row.within.compressed.parameters
+    seconds = row.exact.seconds
     proving = seconds["total"] - seconds["load"] - seconds["verify"]
     check = row.within.check
     deviation = "-" if check is None or check.measured is None else f"{check.measured:.1e}"
     return [
         name,
         f"{row.exact.model.parameters:,}",
-        f"{row.exact.compressed.parameters:,}",
-        f"{after:,}",
+        *[f"{report.compressed.parameters:,}" for report in reports],
         *[str(count) for count in verdicts],
         deviation + ("?" if check is not None and check.measured_only else ""),
         f"{proving:.2f}" + ("!" if row.exact.cut_short else ""),
@@ -150,6 +151,7 @@ COLUMNS = (
     "network",
     "parameters",
     "exact",
+    "roundoff",
     "within=1e-5",
     "const",
     "inact",
@@ -160,7 +162,8 @@ COLUMNS = (
     "s",
     *STAGES,
 )
-LEGEND = """exact, within=1e-5: parameters after. deviation: largest in onnxruntime at within=1e-5 (?: measured only).
+LEGEND = """exact, roundoff, within=1e-5: parameters after.
+deviation: largest in onnxruntime at within=1e-5 (?: measured only).
 s: total - load - verify at exact (!: time limit); then seconds by stage. *: no box is stated, [-1,1] assumed."""
 
 
@@ -181,6 +184,7 @@ def to_json(row: Row) -> dict[str, Any]:
         "domain_stated": row.case.stated,
         "refused": row.refusal or None,
         "exact": None if row.exact is None else row.exact.to_json(),
+        "roundoff": None if row.roundoff is None else row.roundoff.to_json(),
         "within": None if row.within is None else row.within.to_json(),
     }
 

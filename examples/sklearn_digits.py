@@ -18,7 +18,7 @@ from train_digits import load
 
 
 def main() -> None:
-    """Fit, compress exactly and within 1e-3, compare."""
+    """Fit, compress at each guarantee, compare."""
     digits = load()
     train, test = digits.train_x * 16, digits.test_x * 16  # pixels from 0 to 16, as scikit-learn has them
     model = make_pipeline(MinMaxScaler(), MLPClassifier((64, 64), alpha=3, max_iter=100, random_state=0))
@@ -26,9 +26,9 @@ def main() -> None:
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, digits.train_y)
     rows = [("fitted", model)]
-    for name, budget in (("exact", None), ("within=1e-3", 1e-3)):
-        result = reluce.compress(model, "0,16", data=train, settings=reluce.Settings(budget=budget))
-        rows.append((name, result.model))
+    for level in (reluce.Exact(), reluce.Roundoff(), reluce.Within(1e-3)):
+        result = reluce.compress(model, "0,16", data=train, settings=reluce.Settings(level))
+        rows.append((str(level), result.model))
     print(result)
     print(f"\n{'classifier':14}{'hidden':>10}{'parameters':>12}{'accuracy':>10}{'probability moves by':>22}")
     for name, fitted in rows:

@@ -85,7 +85,7 @@ def main() -> None:
     torch.set_num_threads(1)  # the matrices are small: threads would only get in each other's way
     digits, model = load(), network()
     train(model, digits, arguments.epochs)
-    settings = reluce.Settings(budget=1e-3)
+    settings = reluce.Settings(reluce.Within(1e-3))
     result = reluce.compress(model, "0,1", example_inputs=torch.zeros(1, 64), data=digits.train_x, settings=settings)
     print(result)
     small = result.model

@@ -36,20 +36,24 @@ from reluce import (
     Box,
     CheckFailed,
     DomainError,
+    Exact,
     ModelError,
     OutputError,
     ProverSettings,
     Report,
+    Roundoff,
     Settings,
     UsageError,
+    Within,
     compress,
     inspect,
     parse_guarantee,
 )
+from reluce.guarantee import Level
 from reluce.prove import _ladder
 
 Array = np.ndarray[Any, Any]
-WITHIN = Settings(budget=1e-5)
+EXACT, WITHIN = Settings(Exact()), Settings(Within(1e-5))
 
 
 def small(model: ModelProto, folder: Path, domain: Any = "0,1", **more: Any) -> tuple[Report, Path]:
@@ -70,7 +74,7 @@ def grid(dtype: Any = np.float32) -> Array:
 
 
 def test_a_network_known_by_hand_loses_what_can_go_and_nothing_else(tmp_path: Path) -> None:
-    report, target = small(known(), tmp_path)
+    report, target = small(known(), tmp_path, settings=EXACT)
     (layer,) = report.layers
     assert (layer.name, layer.units) == ("h1", 6)
     assert (layer.constant, layer.inactive, layer.active, layer.unstable, layer.undecided) == (1, 1, 3, 1, 0)
@@ -87,7 +91,7 @@ def test_a_network_known_by_hand_loses_what_can_go_and_nothing_else(tmp_path: Pa
 
 def test_the_example_at_exact(tmp_path: Path) -> None:
     target = tmp_path / "small.onnx"
-    report = compress(DIGITS, "0,1", output=target).report
+    report = compress(DIGITS, "0,1", output=target, settings=EXACT).report
     assert report.guarantee is not None
     assert (report.guarantee.level, report.guarantee.epsilon) == ("exact", 0.0)
     assert report.compressed is not None
@@ -103,7 +107,7 @@ def test_the_example_at_exact(tmp_path: Path) -> None:
 
 def test_the_example_within_a_budget(tmp_path: Path) -> None:
     target = tmp_path / "small.onnx"
-    exact = compress(DIGITS, "0,1", output=target).report
+    exact = compress(DIGITS, "0,1", output=target, settings=EXACT).report
     report = compress(DIGITS, "0,1", output=target, settings=WITHIN).report
     assert report.guarantee is not None
     assert report.guarantee.level == "within"
@@ -134,7 +138,7 @@ def test_a_model_of_which_nothing_can_go_is_written_byte_for_byte(tmp_path: Path
 
 
 @pytest.mark.parametrize("batch", ["N", 1, 3])
-@pytest.mark.parametrize("settings", [Settings(), WITHIN], ids=["exact", "within"])
+@pytest.mark.parametrize("settings", [EXACT, Settings(), WITHIN], ids=["exact", "roundoff", "within"])
 def test_free_and_fixed_batches(tmp_path: Path, batch: Any, settings: Settings) -> None:
     box = None if batch == "N" else {"lo": np.zeros((batch, 2)), "hi": np.ones((batch, 2))}
     _, target = small(known(batch=batch), tmp_path, "0,1" if box is None else box, settings=settings)
@@ -225,7 +229,7 @@ def test_outputs_of_any_rank_are_reported(tmp_path: Path) -> None:
 # Bytes, files, metadata
 
 
-@pytest.mark.parametrize("settings", [Settings(), WITHIN], ids=["exact", "within"])
+@pytest.mark.parametrize("settings", [EXACT, Settings(), WITHIN], ids=["exact", "roundoff", "within"])
 @pytest.mark.parametrize("make", [known, residual, opaque_between, lambda: onnx.load(DIGITS)])
 def test_the_same_input_gives_the_same_bytes(
     tmp_path: Path, make: Callable[[], ModelProto], settings: Settings
@@ -249,9 +253,9 @@ def test_another_seed_proves_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [known, residual, two_inputs, opaque_between, lambda: onnx.load(DIGITS)])
 def test_twice_at_exact_changes_nothing(tmp_path: Path, make: Callable[[], ModelProto]) -> None:
-    _, once = small(make(), tmp_path)
+    _, once = small(make(), tmp_path, settings=EXACT)
     twice = tmp_path / "twice.onnx"
-    report = compress(once, "0,1", output=twice).report
+    report = compress(once, "0,1", output=twice, settings=EXACT).report
     assert twice.read_bytes() == once.read_bytes()
     assert report.compressed == report.model
     assert report.check is not None
@@ -262,10 +266,10 @@ def test_random_networks_twice(tmp_path: Path) -> None:
     for seed in range(5):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        _, once = small(random_chain([3, 8, 8, 2], seed), folder)
+        _, once = small(random_chain([3, 8, 8, 2], seed), folder, settings=EXACT)
         twice, again = folder / "twice.onnx", folder / "again.onnx"
-        compress(once, "0,1", output=twice)
-        compress(twice, "0,1", output=again)
+        compress(once, "0,1", output=twice, settings=EXACT)
+        compress(twice, "0,1", output=again, settings=EXACT)
         assert again.read_bytes() == twice.read_bytes()
 
 
@@ -289,10 +293,15 @@ def test_write_protected_files_are_never_replaced(tmp_path: Path) -> None:
     assert target.read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("budget", [0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("budget", [0, -1.0, float("nan"), float("inf"), True, "1e-3", None])
 def test_budgets_that_are_none(budget: float) -> None:
     with pytest.raises(UsageError, match="expected a positive number"):
-        Settings(budget=budget)
+        Within(budget)
+
+
+def test_a_guarantee_in_words_is_no_level() -> None:
+    with pytest.raises(UsageError, match=r"guarantee 'exact': expected Exact\(\), Roundoff\(\) or Within\(EPS\)"):
+        Settings("exact")  # type: ignore[arg-type]
 
 
 def test_samples_outside_the_domain_are_counted(tmp_path: Path) -> None:
@@ -326,7 +335,9 @@ def test_gzip_of_a_model_of_which_nothing_can_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"), [(Settings(), "exact"), (WITHIN, "within=1e-05")], ids=["exact", "within"]
+    ("settings", "words"),
+    [(EXACT, "exact"), (Settings(), "roundoff"), (WITHIN, "within=1e-05")],
+    ids=["exact", "roundoff", "within"],
 )
 def test_the_output_says_what_it_is(tmp_path: Path, settings: Settings, words: str) -> None:
     model = known()
@@ -343,6 +354,8 @@ def test_the_output_says_what_it_is(tmp_path: Path, settings: Settings, words: s
         "author": "somebody",
         "reluce.version": reluce.__version__,
         "reluce.original_sha256": hashlib.sha256(model.SerializeToString()).hexdigest(),
+        "reluce.first_sha256": "unknown",  # somebody else's entry
+        "reluce.spent": '{"y": null}',
         "reluce.domain": "range 0,1",
         "reluce.guarantee": words,
         "reluce.epsilon": repr(report.guarantee.epsilon),
@@ -470,15 +483,22 @@ def test_points_that_float32_rounds_out_of_the_domain_do_not_fail_the_check(tmp_
     assert report.layers[0].units == 2
 
 
-@pytest.mark.parametrize("text", ["exakt", "within", "within=", "within=0", "within=-1", "within=nan", "within=inf"])
+@pytest.mark.parametrize("value", ["", "=", "=0", "=-1", "=nan", "=inf", "=1,2"])
+def test_budgets_that_cannot_be(value: str) -> None:
+    with pytest.raises(UsageError, match="with a positive number EPS"):
+        parse_guarantee(f"within{value}")
+
+
+@pytest.mark.parametrize("text", ["exakt", "Exact", "roundoff=1", ""])
 def test_guarantees_that_cannot_be(text: str) -> None:
-    with pytest.raises(UsageError, match="expected 'exact' or 'within=EPS'"):
+    with pytest.raises(UsageError, match="expected 'exact', 'roundoff' or 'within=EPS'"):
         parse_guarantee(text)
 
 
 def test_guarantees_in_words() -> None:
-    assert parse_guarantee("exact") is None
-    assert parse_guarantee("within=1e-5") == 1e-5
+    for level in (Exact(), Roundoff(), Within(1e-5), Within(1 / 3)):
+        assert parse_guarantee(str(level)) == level
+    assert parse_guarantee("within=1") == Within(1)
 
 
 def test_open_dimensions_can_be_given(tmp_path: Path) -> None:
@@ -578,8 +598,8 @@ def test_weights_that_are_shared_are_not_stored_twice_to_save_a_unit(shared: boo
 # What a solver attests
 
 
-def by_solver(method: str, trust: bool, budget: float | None = None, **more: Any) -> Settings:
-    return Settings(budget, prover=ProverSettings(method=method, trust_solver=trust), **more)  # type: ignore[arg-type]
+def by_solver(method: str, trust: bool, level: Level | None = None, **more: Any) -> Settings:
+    return Settings(level or Exact(), prover=ProverSettings(method=method, trust_solver=trust), **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["leo", "isa"])
@@ -620,18 +640,18 @@ def test_a_trusted_solver_that_had_nothing_to_add_leaves_a_proof(monkeypatch: py
     assert [row.attested for row in report.layers] == [0]
 
 
-@pytest.mark.parametrize("budget", [None, 1e-5])
-def test_a_lying_solver(tmp_path: Path, budget: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("level", [Exact(), Within(1e-5)], ids=str)
+def test_a_lying_solver(tmp_path: Path, level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without trust its lies change nothing; with trust, what can be seen of them stops the run."""
     monkeypatch.setattr(_ladder, "open_session", lambda solver, problem, stop: lying(problem))
     monkeypatch.setattr(_ladder, "first_look", lambda *_: None)
     source, target = saved(beyond_intervals(), tmp_path / "in.onnx"), tmp_path / "out.onnx"
-    report = compress(source, "-1,1", output=target, settings=by_solver("leo", False, budget)).report
+    report = compress(source, "-1,1", output=target, settings=by_solver("leo", False, level)).report
     assert target.read_bytes() == source.read_bytes()
     assert sum(row.attested or 0 for row in report.layers) > 0
     target.unlink()
     with pytest.raises(CheckFailed):
-        compress(source, "-1,1", output=target, settings=by_solver("leo", True, budget))
+        compress(source, "-1,1", output=target, settings=by_solver("leo", True, level))
     assert not target.exists()
 
 

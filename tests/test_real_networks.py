@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from rewriting import level_of
 from tiny_models import exact_output, run
 
-from reluce import Box, ModelError, Report, Settings, compress, to_torch
+from reluce import Box, Exact, ModelError, Report, Settings, Within, compress, to_torch
 from reluce.domain import box_from_ranges, make_box
 from reluce.facts import Facts, Verdict
 from reluce.io import load, open_model
@@ -82,32 +83,34 @@ def test_trained_networks(known: Known, shared: Path, tmp_path: Path) -> None:
     feeds = {name_of_input: x.reshape(len(x), *network.shape(name_of_input))}
     (wanted,) = run(source, **feeds)
     kept = {}
-    for name, settings in (("exact", Settings()), ("within", Settings(budget=1e-5))):
-        target = tmp_path / f"{name}.onnx"
+    for level, settings in (("exact", Settings(Exact())), ("roundoff", Settings()), ("within", Settings(Within(1e-5)))):
+        target = tmp_path / f"{level}.onnx"
         report = compress(source, "0,1", output=target, settings=settings).report
         assert_the_verdicts(report, known)
         assert report.compressed is not None
         assert report.guarantee is not None
         assert report.check is not None
         assert report.compressed.parameters < report.model.parameters
-        assert report.guarantee.epsilon <= (settings.budget or 0.0)
+        assert all((e <= report.guarantee.budgets[name]).all() for name, e in report.guarantee.epsilons.items())
+        assert report.guarantee.budget == {"exact": 0.0, "within": 1e-5}.get(level, report.guarantee.budget)
         (found,) = run(target, **feeds)
         assert np.abs(found.astype(np.float64) - wanted).max() <= report.check.allowed
-        kept[name] = [row.kept for row in report.layers]
+        kept[level] = [row.kept for row in report.layers]
         for row in report.layers:
             assert row.kept is not None
             assert row.kept <= row.units - row.inactive - row.constant
-            if name == "within":
+            if level != "exact":
                 assert row.kept < row.units - row.inactive  # active units were merged
     assert all(a <= b for a, b in zip(kept["within"], kept["exact"], strict=True))
+    assert all(a <= b for a, b in zip(kept["roundoff"], kept["exact"], strict=True))
 
 
 @pytest.mark.parametrize("known", NETWORKS[:1], ids=lambda known: known.file)
 def test_trained_networks_twice(known: Known, shared: Path, tmp_path: Path) -> None:
     source = shared / "networks" / "reluce_l1" / f"{known.file}.onnx"
     once, twice = tmp_path / "once.onnx", tmp_path / "twice.onnx"
-    compress(source, "0,1", output=once)
-    compress(once, "0,1", output=twice)
+    compress(source, "0,1", output=once, settings=Settings(Exact()))
+    compress(once, "0,1", output=twice, settings=Settings(Exact()))
     assert once.read_bytes() == twice.read_bytes()
 
 
@@ -182,7 +185,9 @@ def test_the_true_witnesses_are_recognised(name: str, shared: Path) -> None:
 def test_compressed_cases_keep_their_function(name: str, budget: float | None, shared: Path, tmp_path: Path) -> None:
     case, source = truth(shared, name), shared / "cases" / f"{name}.onnx"
     before = load(source).network
-    report = compress(source, box_of(before, case), output=tmp_path / "out.onnx", settings=Settings(budget)).report
+    report = compress(
+        source, box_of(before, case), output=tmp_path / "out.onnx", settings=Settings(level_of(budget))
+    ).report
     assert report.guarantee is not None
     assert report.guarantee.epsilon <= (budget or 0.0)
     old, new = onnx.load(source), onnx.load(tmp_path / "out.onnx")
@@ -225,7 +230,7 @@ IN_OTHER_HANDS = [
 @pytest.mark.parametrize(("file", "domain", "budget"), IN_OTHER_HANDS, ids=[row[0] for row in IN_OTHER_HANDS])
 def test_the_same_network_in_other_hands(file: str, domain: str | None, budget: float | None, shared: Path) -> None:
     """As a file, and as a torch module made of it: the same verdicts, the same sizes."""
-    source, settings = shared / "networks" / file, Settings(budget)
+    source, settings = shared / "networks" / file, Settings(level_of(budget))
     where = shared / "networks" / domain if domain is not None and "vnnlib" in domain else domain
     from_file = compress(source, where, settings=settings)
     loaded = open_model(source)

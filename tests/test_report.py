@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_models import all_unstable, known, opaque_between, saved
 
-from reluce import Report, Settings, compress, inspect
+from reluce import Exact, Report, Settings, Within, compress, inspect
 from reluce.facts import Facts, Guarantee, LayerFacts, Refusal, Rung, Verdict
 from reluce.io import Sizes, loads
 from reluce.report import LayerRow, SolverUse, as_text, layer_rows
@@ -25,7 +25,7 @@ def report() -> Report:
         model=Sizes(1000, 900, 800, 4096),
         compressed=Sizes(250, 225, 200, 1024),
         layers=(row(),),
-        guarantee=Guarantee("within", 1e-5, {"y": np.array([0.0, 2.5e-6])}),
+        guarantee=Guarantee("within", "within=1e-05", {"y": np.array([0.0, 2.5e-6])}, {"y": np.full(2, 1e-5)}),
         check=Check(1030, 1e-7, "onnxruntime", 2e-7, 1e-3),
         seconds={"load": 0.1, "refute": 0.2, "bounds": 0.3, "rewrite": 0.4, "verify": 0.5, "total": 1.5},
         refusals=(Refusal("relu", "merge 2 stably active units", "not dependent"),),
@@ -65,7 +65,7 @@ def test_the_lines_say_what_is_promised_and_what_was_seen() -> None:
 
 
 def test_exact_says_equal() -> None:
-    exact = replace(report(), guarantee=Guarantee("exact", 0.0, {"y": np.zeros(2)}))
+    exact = replace(report(), guarantee=Guarantee("exact", "exact", {"y": np.zeros(2)}))
     assert "Guarantee: exact. The outputs are equal for every input of the domain, over the reals." in flat(exact)
 
 
@@ -126,10 +126,13 @@ def test_json_is_plain_and_holds_what_was_printed() -> None:
     assert data["compressed"] == {"parameters": 250, "nonzeros": 225, "macs": 200, "bytes": 1024}
     assert data["guarantee"] == {
         "level": "within",
+        "asked": "within=1e-05",
         "conditional": False,
         "epsilon": 2.5e-6,
         "budget": 1e-5,
+        "share": 0.25,
         "epsilons": {"y": [0.0, 2.5e-6]},
+        "budgets": {"y": [1e-5, 1e-5]},
     }
     assert data["max_deviation"] == 2e-7
     assert data["seconds"] == dict(report().seconds)
@@ -139,7 +142,7 @@ def test_json_is_plain_and_holds_what_was_printed() -> None:
 
 
 def test_infinities_become_nothing_in_json() -> None:
-    endless = replace(report(), guarantee=Guarantee("exact", 0.0, {"y": np.array([np.inf, 0.0])}))
+    endless = replace(report(), guarantee=Guarantee("exact", "exact", {"y": np.array([np.inf, 0.0])}))
     data = json.loads(json.dumps(endless.to_json(), allow_nan=False))
     assert data["guarantee"]["epsilon"] is None
     assert data["guarantee"]["epsilons"] == {"y": [None, 0.0]}
@@ -178,7 +181,7 @@ def test_rows_count_each_verdict() -> None:
     assert kept.kept == 2
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(budget=1e-5), Settings(time_limit=0)])
+@pytest.mark.parametrize("settings", [Settings(Exact()), Settings(), Settings(Within(1e-5)), Settings(time_limit=0)])
 def test_real_reports_print_and_become_json(tmp_path: Path, settings: Settings) -> None:
     for number, model in enumerate((known(), all_unstable(), opaque_between())):
         source = saved(model, tmp_path / f"{number}.onnx")
@@ -197,7 +200,7 @@ def test_real_reports_print_and_become_json(tmp_path: Path, settings: Settings) 
 def asked(trusted: bool, attested: int = 2, unanswered: int = 0) -> Report:
     use = SolverUse("leo", "highs", trusted, solves=40, nodes=7, seconds=1.5, unanswered=unanswered)
     layer = replace(row(), attested=attested, attested_as=("inactive",) * attested + ("undecided",) * (10 - attested))
-    level = Guarantee("attested" if trusted else "exact", 1e-5, {"y": np.array([0.0])})
+    level = Guarantee("attested" if trusted else "exact", "exact", {"y": np.array([0.0])})
     return replace(report(), layers=(layer,), guarantee=level, solver=use)
 
 
@@ -237,7 +240,7 @@ def test_with_trust_nothing_claims_a_proof() -> None:
         "seconds": 1.5,
         "unanswered": 0,
     }
-    loose = replace(asked(True), guarantee=Guarantee("attested", 1e-5, {"y": np.array([2.5e-6])}))
+    loose = replace(asked(True), guarantee=Guarantee("attested", "within=1e-05", {"y": np.array([2.5e-6])}))
     assert "If it is right about 2 units, no output differs by more than 2.5e-06 for every input" in flat(loose)
 
 

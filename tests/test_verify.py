@@ -26,7 +26,7 @@ def loaded(model: ModelProto) -> Loaded:
 def promise(epsilon: float = 0.0, **outputs: int) -> Guarantee:
     sizes = outputs or {"y": 2}
     epsilons = {name: np.full(size, epsilon) for name, size in sizes.items()}
-    return Guarantee("within" if epsilon else "exact", epsilon, epsilons)
+    return Guarantee(*(("within", f"within={epsilon!r}") if epsilon else ("exact", "exact")), epsilons)
 
 
 def box_of(model: ModelProto, domain: Any = "0,1") -> Box:
@@ -103,8 +103,8 @@ def test_a_weight_within_the_budget_passes_and_one_beyond_fails() -> None:
 
 def test_each_output_is_judged_by_its_own_epsilon() -> None:
     delta = 2.0**-10
-    fits = Guarantee("within", 1.0, {"y": np.array([3 * delta, 0.0])})
-    crossed = Guarantee("within", 1.0, {"y": np.array([0.0, 3 * delta])})
+    fits = Guarantee("within", "within=1.0", {"y": np.array([3 * delta, 0.0])})
+    crossed = Guarantee("within", "within=1.0", {"y": np.array([0.0, 3 * delta])})
     assert compare(known(), moved(delta), fits).largest > 0
     with pytest.raises(CheckFailed, match=r"index \[0\]"):
         compare(known(), moved(delta), crossed)

@@ -345,8 +345,8 @@ def test_what_is_no_domain_says_what_is(domain: Any) -> None:
 def test_messages_for_what_people_try_first(tmp_path: Path) -> None:
     with pytest.raises(DomainError, match="give two arrays as"):
         Box(np.zeros(2), np.ones(2))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="budget '1e-3': expected a positive number"):
-        Settings(budget="1e-3")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="guarantee '1e-3': expected Exact"):
+        Settings("1e-3")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"model.pt: no pickle is ever loaded; load it in Python"):
         compress("model.pt", "0,1", example_inputs=3)
     with pytest.raises(UsageError, match="the class dict is not known; give a path"):

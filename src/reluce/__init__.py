@@ -13,16 +13,18 @@ from reluce.errors import (
     UsageError,
 )
 from reluce.facts import Guarantee, Verdict
+from reluce.guarantee import Exact, Roundoff, Within, parse_guarantee
 from reluce.io import to_torch
 from reluce.prove import ProverSettings
 from reluce.report import Report
 from reluce.result import Result
-from reluce.settings import Settings, parse_guarantee
+from reluce.settings import Settings
 
 __all__ = [
     "Box",
     "CheckFailed",
     "DomainError",
+    "Exact",
     "Guarantee",
     "Interrupted",
     "ModelError",
@@ -31,9 +33,11 @@ __all__ = [
     "ReluceError",
     "Report",
     "Result",
+    "Roundoff",
     "Settings",
     "UsageError",
     "Verdict",
+    "Within",
     "__version__",
     "compress",
     "inspect",

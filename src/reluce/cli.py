@@ -27,10 +27,11 @@ from reluce.errors import (
     ReluceError,
     UsageError,
 )
+from reluce.guarantee import parse_guarantee
 from reluce.io import demand_writable, open_model, replace_file
 from reluce.prove import ClosingSettings, Method, ProverSettings
 from reluce.report import Report, render
-from reluce.settings import Settings, parse_guarantee
+from reluce.settings import Settings
 
 EXIT: dict[type[ReluceError], int] = {
     CheckFailed: 1,
@@ -138,8 +139,9 @@ GuaranteeText = Annotated[
     str,
     typer.Option(
         "--guarantee",
-        metavar="exact|within=EPS",
-        help="exact: equal outputs over the reals. within=EPS: no output moves by more than EPS, proved.",
+        metavar="exact|roundoff|within=EPS",
+        help="How far outputs may move over the reals, proved. exact: not at all. roundoff: by 16 units of roundoff of "
+        "what they reach on the domain. within=EPS: by EPS.",
     ),
 ]
 
@@ -154,7 +156,7 @@ def compress_command(
     margin: Margin = "0",
     save_domain: SaveBox = None,
     data: DataFile = None,
-    guarantee: GuaranteeText = "exact",
+    guarantee: GuaranteeText = "roundoff",
     time_limit: TimeLimit = None,
     seed: Seed = 0,
     prover: Prover = "ladder",
@@ -198,7 +200,8 @@ def inspect_command(
     quiet: Quiet = False,
 ) -> None:
     """Show how many units of each layer are stable on the domain; write no network."""
-    settings = Settings(None, time_limit, _prover(seed, prover, solver, trust_solver, device), _shapes(input_shape))
+    provers = _prover(seed, prover, solver, trust_solver, device)
+    settings = Settings(time_limit=time_limit, prover=provers, input_shapes=_shapes(input_shape))
     read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}
     _demand_distinct(read, {"--json": json_file, "--save-domain": save_domain})
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)

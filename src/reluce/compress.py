@@ -9,22 +9,22 @@ The same for every kind of model; what differs between them is behind ``reluce.i
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from reluce._version import __version__
 from reluce.domain import Box, DomainLike
 from reluce.errors import Interrupted
 from reluce.facts import Facts, Guarantee, Refusal, Rung
+from reluce.guarantee import Allowance, Exact, allowance
 from reluce.inputs import Data, domain_of, outside, samples_of
-from reluce.io import Loaded, OnnxLoaded, Output, Sizes, demand_output, measure, open_model, rebuild, save
-from reluce.network import Network, Opaque
+from reluce.io import Loaded, Output, Sizes, demand_output, measure, open_model, rebuild, save
+from reluce.metadata import complaint, described, spent_before
+from reluce.network import Array, Network, Opaque
 from reluce.prove import Proof, prove
 from reluce.report import Report, SolverUse, layer_rows, rung_rows
 from reluce.result import Result
@@ -67,7 +67,7 @@ def compress(
     data
         Samples of the model's inputs that help to refute: a path, an array, or an array per input. Never proof.
     settings
-        Guarantee, budgets, seed.
+        Guarantee, provers, time limit.
     progress
         Told what is being worked on.
 
@@ -95,17 +95,17 @@ def compress(
         demand_output(model, loaded, output)
         box, proof = run.proved(loaded)
         progress("rewriting")
-        rewriting = rewrite(
-            Original(loaded.network, proof.facts, proof.bounds), settings.budget, lambda: run.deadline.passed
-        )
+        allowed = run.allowed(loaded, box, proof)
+        original = Original(loaded.network, proof.facts, proof.bounds)
+        rewriting = rewrite(original, allowed.budget, lambda: run.deadline.passed)
         run.lap("rewrite")
         progress("checking the result")
-        small, rewriting = _smaller(loaded, box, rewriting, proof.facts, run.solver(proof))
-        outcome = unchanged() if small is loaded else check(loaded, small, box, rewriting.guarantee, proof.facts.points)
+        small, rewriting, guarantee = _smaller(loaded, box, rewriting, allowed, proof.facts, run.solver(proof))
+        outcome = unchanged() if small is loaded else check(loaded, small, box, guarantee, proof.facts.points)
         sizes = measure(small)
         save(small, output)
         run.lap("verify")
-    return Result(run.report(loaded, box, proof, rewriting, sizes, outcome), small)
+    return Result(run.report(loaded, box, proof, rewriting, guarantee, sizes, outcome), small)
 
 
 def inspect(
@@ -141,6 +141,7 @@ class _Run:
         self.settings, self.progress = settings, progress
         self.deadline = Deadline(settings.time_limit)
         self.notes: tuple[str, ...] = ()
+        self.samples: Mapping[str, Array] | None = None
         last = "prove" if settings.prover.method == "ladder" else "solve"
         self.seconds = dict.fromkeys(("load", "refute", "bounds", last, "rewrite", "verify"), 0.0)
         self._start = self._last = time.perf_counter()
@@ -157,7 +158,7 @@ class _Run:
     def proved(self, loaded: Loaded) -> tuple[Box, Proof]:
         """Make the domain, prove."""
         box = domain_of(loaded, self.domain, self.domain_space)
-        samples = None if self.data is None else samples_of(loaded, self.data)
+        self.samples = samples = None if self.data is None else samples_of(loaded, self.data)
         self.notes += box.notes + (() if samples is None else outside(box, samples))
         self.lap("load")
         proof = prove(loaded.network, box, samples, self.settings.prover, lambda: self.deadline.passed, self.progress)
@@ -166,6 +167,12 @@ class _Run:
         if self.deadline.interrupted and not proof.facts.stable:
             raise Interrupted("interrupted before anything was proved; nothing was written")
         return box, proof
+
+    def allowed(self, loaded: Loaded, box: Box, proof: Proof) -> Allowance:
+        """How far the outputs may move, less what earlier runs have spent."""
+        spent, level = spent_before(loaded), self.settings.guarantee
+        self.notes += () if isinstance(level, Exact) else complaint(loaded, spent)
+        return allowance(level, loaded.network, box, proof.bounds, proof.facts, self.samples, spent)
 
     def solver(self, proof: Proof) -> SolverUse | None:
         """What a solver was asked, if one was."""
@@ -180,6 +187,7 @@ class _Run:
         box: Box,
         proof: Proof,
         rewriting: Rewriting | None = None,
+        guarantee: Guarantee | None = None,
         compressed: Sizes | None = None,
         outcome: Check | None = None,
     ) -> Report:
@@ -192,7 +200,8 @@ class _Run:
             model=measure(loaded),
             compressed=compressed,
             layers=layer_rows(proof.facts, kept, solver is not None),
-            guarantee=None if rewriting is None else rewriting.guarantee,
+            guarantee=guarantee,
+            floats=None if rewriting is None else rewriting.floats,
             check=outcome,
             seconds={**self.seconds, "total": time.perf_counter() - self._start},
             refusals=refusals,
@@ -204,50 +213,35 @@ class _Run:
 
 
 def _smaller(
-    loaded: Loaded, box: Box, rewriting: Rewriting, facts: Facts, solver: SolverUse | None
-) -> tuple[Loaded, Rewriting]:
+    loaded: Loaded, box: Box, rewriting: Rewriting, allowed: Allowance, facts: Facts, solver: SolverUse | None
+) -> tuple[Loaded, Rewriting, Guarantee]:
     """The model of a rewritten network, or the original where sharing weights had made it smaller than that."""
-    promised = _labelled(rewriting, facts)
-    small = rebuild(loaded, rewriting.network, _metadata(loaded, box, promised.guarantee, solver))
+    promised = _labelled(allowed.promise(rewriting.epsilons), facts)
+    small = rebuild(
+        loaded, rewriting.network, described(loaded, box, promised, None if solver is None else str(solver))
+    )
     if small is loaded:
-        return small, rewriting
+        return small, rewriting, allowed.promise(rewriting.epsilons)
     if measure(small).parameters <= measure(loaded).parameters:
-        return small, promised
+        return small, rewriting, promised
     why = "weights that several nodes share would have to be stored for each, and the model would grow"
     whole = replace(
         rewriting,
         network=loaded.network,
-        guarantee=replace(
-            rewriting.guarantee, epsilons={name: 0 * values for name, values in rewriting.guarantee.epsilons.items()}
-        ),
+        epsilons={name: 0 * values for name, values in rewriting.epsilons.items()},
         kept={node: np.arange(layer.units) for node, layer in facts.layers.items()},
         coordinates={},
+        floats=replace(rewriting.floats, after=rewriting.floats.before, deleted=0, unshown=0),
         refusals=(Refusal(loaded.name, "nothing removed", why),),
     )
-    return loaded, whole
+    return loaded, whole, allowed.promise(whole.epsilons)
 
 
-def _labelled(rewriting: Rewriting, facts: Facts) -> Rewriting:
+def _labelled(guarantee: Guarantee, facts: Facts) -> Guarantee:
     """A promise that rests on a solver's word says so, whatever its epsilon is."""
     if all(rung not in (Rung.LEO, Rung.ISA) for layer in facts.layers.values() for rung in layer.rung):
-        return rewriting
-    return replace(rewriting, guarantee=replace(rewriting.guarantee, level="attested"))
-
-
-def _metadata(loaded: Loaded, box: Box, guarantee: Guarantee, solver: SolverUse | None) -> dict[str, str]:
-    if not isinstance(loaded, OnnxLoaded):
-        return {}
-    level = f"within={guarantee.budget!r}" if guarantee.level == "within" else guarantee.level
-    attested = {"reluce.attested_by": str(solver)} if guarantee.level == "attested" else {}
-    return {
-        "reluce.version": __version__,
-        "reluce.original_sha256": hashlib.sha256(loaded.data).hexdigest(),
-        "reluce.domain": box.description + (" (assumption)" if box.assumption else ""),
-        "reluce.domain_sha256": box.digest,
-        "reluce.guarantee": level,
-        "reluce.epsilon": repr(guarantee.epsilon),
-        **attested,
-    }
+        return guarantee
+    return replace(guarantee, level="attested")
 
 
 def _opaque_notes(network: Network) -> list[str]:

@@ -105,19 +105,71 @@ class Refusal:
     why: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Guarantee:
     """The promise about the outputs: ``|N'_i(x) - N_i(x)| <= epsilon_i`` for every x of the domain, over the reals.
 
-    ``level`` is ``exact`` (every epsilon is 0) or ``within``; ``attested`` where it holds only if a solver's word does.
-    ``epsilons`` gives an array per graph output.
+    Parameters
+    ----------
+    level
+        ``exact``, ``roundoff`` or ``within``; ``attested`` where it holds only if a solver's word does.
+    asked
+        The level as the user states it: ``exact``, ``roundoff``, ``within=EPS``.
+    epsilons, budgets
+        For each graph output, flat: what was proved, and what was allowed.
+    magnitudes
+        At ``roundoff``, for each graph output: proven lower bounds of ``|N_i|`` that the budgets come from.
+    spent
+        For each graph output: how far earlier runs had moved it already. The budgets leave that out.
     """
 
     level: str
-    budget: float
+    asked: str
     epsilons: Mapping[str, Array] = field(default_factory=dict)
+    budgets: Mapping[str, Array] = field(default_factory=dict)
+    magnitudes: Mapping[str, Array] = field(default_factory=dict)
+    spent: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def epsilon(self) -> float:
         """The largest epsilon over all outputs."""
-        return max((float(np.max(values, initial=0.0)) for values in self.epsilons.values()), default=0.0)
+        return _largest(self.epsilons)
+
+    @property
+    def budget(self) -> float:
+        """The largest budget over all outputs."""
+        return _largest(self.budgets)
+
+    @property
+    def share(self) -> float:
+        """The largest part of its budget that any output uses; 0 where none moves."""
+        shares = [
+            float(np.divide(eps, self.budgets[name], out=np.zeros_like(eps), where=eps > 0).max(initial=0.0))
+            for name, eps in self.epsilons.items()
+            if name in self.budgets
+        ]
+        return max(shares, default=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatErrors:
+    """What floats do to both networks. Information, never a budget.
+
+    ``before`` and ``after`` bound, for each graph output (flat), how far its evaluation in the model's own format is
+    from the reals, in any summation order. Of ``deleted`` inactive units, ``unshown`` are not shown to stay silent in
+    every such evaluation too.
+    """
+
+    before: Mapping[str, Array]
+    after: Mapping[str, Array]
+    deleted: int
+    unshown: int
+
+    @property
+    def float_safe(self) -> bool:
+        """Whether no deleted unit can fire in floats, in any summation order."""
+        return self.unshown == 0
+
+
+def _largest(values: Mapping[str, Array]) -> float:
+    return max((float(np.max(part, initial=0.0)) for part in values.values()), default=0.0)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import forward, max_difference
+from rewriting import level_of
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_digits
@@ -35,7 +36,7 @@ from strategies import Case, box_of, chains
 from tiny_models import KNOWN_B1, KNOWN_B2, KNOWN_W1, KNOWN_W2, chain
 
 import reluce
-from reluce import Box, ModelError, Settings, UsageError
+from reluce import Box, Exact, ModelError, Settings, UsageError, Within
 from reluce.io import hand_over, measure, rebuild, runtime
 from reluce.io._sklearn import read_estimator
 from reluce.network import Constant, Dense, Network, Node, Relu, Select, evaluate
@@ -44,7 +45,7 @@ Array = np.ndarray[Any, Any]
 Layers = Sequence[tuple[Any, Any]]
 KINDS = {1: ("regressor", "binary"), 2: ("regressor", "multilabel"), 3: ("regressor", "multilabel", "multiclass")}
 KNOWN: Layers = [(KNOWN_W1, KNOWN_B1), (KNOWN_W2, KNOWN_B2)]
-WITHIN = Settings(budget=1e-3)
+WITHIN = Settings(Within(1e-3))
 GRID = np.stack(np.meshgrid(*[np.linspace(0, 1, 9)] * 2), axis=-1).reshape(-1, 2)
 
 
@@ -236,7 +237,7 @@ def digits() -> tuple[Any, Array, Array]:
     return model, x, y
 
 
-@pytest.mark.parametrize("settings", [Settings(), WITHIN], ids=["exact", "within"])
+@pytest.mark.parametrize("settings", [Settings(Exact()), Settings(), WITHIN], ids=["exact", "roundoff", "within"])
 def test_digits(digits: tuple[Any, Array, Array], settings: Settings) -> None:
     model, x, y = digits
     before = pickle.dumps(model)
@@ -245,7 +246,7 @@ def test_digits(digits: tuple[Any, Array, Array], settings: Settings) -> None:
     assert type(small) is MLPClassifier
     assert report.name == "MLPClassifier"
     assert report.guarantee is not None
-    assert report.guarantee.epsilon <= (settings.budget or 0)
+    assert all((e <= report.guarantee.budgets[name]).all() for name, e in report.guarantee.epsilons.items())
     assert report.compressed is not None
     assert report.compressed.parameters < report.model.parameters
     assert report.compressed.parameters == sum(array.size for array in (*small.coefs_, *small.intercepts_))
@@ -298,7 +299,7 @@ def test_any_chain(case: Case, data: st.DataObject) -> None:
     before = pickle.dumps(model)
     (differences,) = max_difference(network, renamed_network(network, model), box_of_x(box)).values()
     assert not any(differences)
-    result = reluce.compress(model, box, settings=Settings(budget=budget))
+    result = reluce.compress(model, box, settings=Settings(level_of(budget)))
     assert type(result.model) is type(model)
     assert_untouched(model, before)
     assert_consistent(result.model)

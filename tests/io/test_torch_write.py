@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rewriting import level_of
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch_models import Fn, known, linear, samples, tensors
@@ -26,7 +27,7 @@ DOUBLE = torch.float64
 
 def compressed(module: Module, *shapes: tuple[int, ...], budget: float | None = None) -> reluce.Result:
     examples = tuple(torch.zeros(3, *shape, dtype=DOUBLE) for shape in shapes)
-    return reluce.compress(module.eval(), "0,1", example_inputs=examples, settings=Settings(budget=budget))
+    return reluce.compress(module.eval(), "0,1", example_inputs=examples, settings=Settings(level_of(budget)))
 
 
 def points(shape: tuple[int, ...], count: int, corners: bool = False) -> torch.Tensor:

@@ -10,6 +10,7 @@ from rewriting import check, units
 from strategies import box_of, chain
 
 from reluce.domain import Box
+from reluce.guarantee import Exact, Within
 from reluce.network import Constant, Network, Relu
 from reluce.rewrite import Rewriting
 
@@ -23,7 +24,7 @@ def left(result: Rewriting) -> list[list[int]]:
 
 def exactly(*layers: tuple[Any, Any], box: Box) -> tuple[Network, Rewriting]:
     network = chain(*layers, box=box)
-    return network, check(network, box, None)
+    return network, check(network, box, Exact())
 
 
 def test_wholly_inactive_layer_leaves_a_constant() -> None:
@@ -114,17 +115,17 @@ def test_maximum_of_exactly_zero_in_the_second_layer_goes() -> None:
 
 def test_a_spike_stays() -> None:
     spike = chain(([[2.0**-20]], [-(2.0**-20) * (1 - 2.0**-20)]), ([[2.0**26]], [0]), box=UNIT)
-    result = check(spike, UNIT, None)
+    result = check(spike, UNIT, Exact())
     assert result.network.digest == spike.digest
 
 
 def test_inexact_fold_is_refused_exactly_and_done_within() -> None:
     # (2^24 + 1) is no float32
     network = chain(([[1, 0], [1, 1]], [1, 1]), ([[2.0**24, 1]], [0]), box=SQUARE)
-    assert left(check(network, SQUARE, None)) == [[0, 1]]
-    result = check(network, SQUARE, 16.0)
+    assert left(check(network, SQUARE, Exact())) == [[0, 1]]
+    result = check(network, SQUARE, Within(16.0))
     assert left(result) == [[]]
-    assert result.guarantee.epsilon > 0
+    assert result.epsilons["y"].max() > 0
 
 
 def test_near_dependent_rows_stay_apart_exactly_and_merge_within() -> None:
@@ -132,16 +133,16 @@ def test_near_dependent_rows_stay_apart_exactly_and_merge_within() -> None:
     network = chain(
         ([[1, 2], [2, 1], [3, hair], [1, -1]], [1, 1, 1, 0]), ([[1, 1, 1, 1], [1, 2, 5, -1]], None), box=SQUARE
     )
-    assert left(check(network, SQUARE, None)) == [[0, 1, 2, 3]]
-    result = check(network, SQUARE, 1e-2)
+    assert left(check(network, SQUARE, Exact())) == [[0, 1, 2, 3]]
+    result = check(network, SQUARE, Within(1e-2))
     assert len(left(result)[0]) == 3
-    assert result.guarantee.epsilon > 0
+    assert result.epsilons["y"].max() > 0
 
 
 def test_near_constant_goes_within_only() -> None:
     network = chain(([[2.0**-12, 0], [1, -1]], [1, 0]), ([[1, 1]], [0]), box=SQUARE)
-    assert left(check(network, SQUARE, None)) == [[0, 1]]
-    assert left(check(network, SQUARE, 1e-2)) == [[1]]
+    assert left(check(network, SQUARE, Exact())) == [[0, 1]]
+    assert left(check(network, SQUARE, Within(1e-2))) == [[1]]
 
 
 def test_a_whole_constant_layer_has_no_units_left() -> None:
@@ -150,7 +151,7 @@ def test_a_whole_constant_layer_has_no_units_left() -> None:
     assert isinstance(nodes[-1].op, Relu)
     tensors = chain(([[1]], [-2]), ([[1], [1]], [1, -1]), ([[1, 1]], None), box=UNIT).tensors
     network = Network(("x",), ("h2",), (*network.nodes[:2], *nodes[-2:]), tensors)
-    result = check(network, UNIT, None)
+    result = check(network, UNIT, Exact())
     assert left(result) == [[], []]
 
 
@@ -158,11 +159,11 @@ def test_constants_that_differ_by_position() -> None:
     low = np.array([[0, 0], [1, 0]], dtype=object)
     box = Box({"x": low}, {"x": low + np.array([[0, 1], [0, 0]], dtype=object)})
     network = chain(([[-2, 0]], [0.5]), ([[1], [4]], [0.75, 6]), ([[-1, 1]], [0]), box=box)
-    check(network, box, None)
+    check(network, box, Exact())
 
 
 def test_dependent_rows_whose_merge_does_not_fit() -> None:
     box = box_of((0, 1), (0, 0))
     rows = [[0.0029296875, 2.0**-18], [0.75, 0.25], [0, 0], [-682.66669, -42.666668], [-0.015625, 0], [1, 0]]
     network = chain((rows, None), ([[-512, 21845.334, 2.5431316e-06, 2.0**18, 0, -0.0052083335]], [-8191.25]), box=box)
-    check(network, box, 1e-6)
+    check(network, box, Within(1e-6))

@@ -17,7 +17,7 @@ from reluce.domain import Box
 from reluce.errors import ModelError
 from reluce.network import Affine, Array, Dense, Network, Node
 from reluce.prove import prove
-from reluce.rewrite import Original, _relation, rewrite
+from reluce.rewrite import Original, _relation, rewrite, uniform_budget
 from reluce.rewrite._relation import epsilons
 from reluce.rewrite._rewrite import _Work
 from reluce.rewrite._state import Rewritten
@@ -28,7 +28,7 @@ RANDOM = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 def prepared(network: Network, box: Box, budget: float | None = None) -> tuple[Original, Rewritten]:
     proof = prove(network, box)
     original = Original(network, proof.facts, proof.bounds)
-    return original, _Work(original, budget, lambda: False).run()
+    return original, _Work(original, uniform_budget(network, budget or 0), lambda: False).run()
 
 
 def judge(original: Original, forged: Rewritten, box: Box, exact: bool) -> None:
@@ -130,8 +130,8 @@ def test_what_overflows_is_not_equal() -> None:
     network = chain(([[1, 1e20]], None), ([[1e20]], [-1.5e20]), ([[1e-20]], None), box=box)
     proof = prove(network, box)
     for budget in (None, 1e-9, 1.0):
-        result = rewrite(Original(network, proof.facts, proof.bounds), budget)
-        assert result.guarantee.epsilon <= (budget or 0.0)
+        result = rewrite(Original(network, proof.facts, proof.bounds), uniform_budget(network, budget or 0))
+        assert result.epsilons["y"] <= (budget or 0.0)
         for node in result.network.nodes:
             weight = getattr(node.op, "weight", np.zeros(1))
             assert np.isfinite(weight).all()

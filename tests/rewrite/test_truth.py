@@ -13,43 +13,50 @@ from hypothesis import strategies as st
 from rewriting import check, rewritten, size, units
 from strategies import Builder, Case, box_of, chain, chains, graphs, networks
 
-from reluce.network import Dense, Node
+from reluce.domain import Box
+from reluce.guarantee import Exact, Level, Roundoff, Within
+from reluce.network import Dense, Network, Node
 from reluce.prove import prove
+from reluce.rewrite import Rewriting
 
-BUDGETS = st.sampled_from([None, 1e-6, 1e-3, 0.5, 8.0])
+LEVELS = st.sampled_from([Exact(), Roundoff(), Roundoff(), *map(Within, (1e-6, 1e-3, 0.5, 8.0))])
 
 
-@given(chains(), BUDGETS)
-def test_random_chains(case: Case, budget: float | None) -> None:
-    check(*case, budget)
+def exactly(network: Network, box: Box) -> Rewriting:
+    return rewritten(network, box, Exact())[0]
+
+
+@given(chains(), LEVELS)
+def test_random_chains(case: Case, level: Level) -> None:
+    check(*case, level)
 
 
 @given(networks())
 def test_random_networks_exactly(case: Case) -> None:
-    check(*case, None)
+    check(*case, Exact())
 
 
-@given(graphs(), BUDGETS)
-def test_random_graphs(case: Case, budget: float | None) -> None:
-    check(*case, budget)
+@given(graphs(), LEVELS)
+def test_random_graphs(case: Case, level: Level) -> None:
+    check(*case, level)
 
 
 @pytest.mark.long
 @settings(max_examples=2000)
-@given(networks(), BUDGETS)
-def test_many_random_networks(case: Case, budget: float | None) -> None:
-    check(*case, budget)
+@given(networks(), LEVELS)
+def test_many_random_networks(case: Case, level: Level) -> None:
+    check(*case, level)
 
 
 @given(networks())
 def test_a_second_run_with_the_same_verdicts_changes_nothing(case: Case) -> None:
     network, box = case
     facts = prove(network, box).facts.layers
-    once = rewritten(network, box, None)
+    once = exactly(network, box)
     again = prove(once.network, box).facts.layers
     for name, layer in again.items():  # tighter bounds may decide more units of a smaller network
         assume(layer.verdict.tolist() == facts[name].verdict[once.kept[name]].tolist())
-    assert rewritten(once.network, box, None).network.digest == once.network.digest
+    assert exactly(once.network, box).network.digest == once.network.digest
 
 
 def test_a_second_run_finds_no_unit_that_is_zero_everywhere() -> None:
@@ -61,9 +68,9 @@ def test_a_second_run_finds_no_unit_that_is_zero_everywhere() -> None:
     zero = Dense(np.array([[-1.5, 0, 1, -1], [0, 4, 2, -2]], np.float32), np.float32([-0.5, 0]))
     g = b.relu("h2", put_dense(b, "z2", zero, c))
     network = b.network(put_dense(b, "y", Dense(np.array([[1, 0.5], [-1, 0]], np.float32)), g))
-    once = rewritten(network, box, None).network
+    once = exactly(network, box).network
     assert "z2" not in once.producer
-    assert rewritten(once, box, None).network.digest == once.digest
+    assert exactly(once, box).network.digest == once.digest
 
 
 def put_dense(b: Builder, name: str, op: Dense, source: str) -> str:
@@ -74,16 +81,17 @@ def put_dense(b: Builder, name: str, op: Dense, source: str) -> str:
 @given(networks())
 def test_nothing_grows(case: Case) -> None:
     network, box = case
-    result = rewritten(network, box, None).network
+    result = exactly(network, box).network
     assert size(result) <= size(network)
     assert units(result) <= units(network)
 
 
-@pytest.mark.parametrize("budget", [None, 1e-9])
-def test_the_check_can_fail(budget: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("level", [Exact(), Roundoff(), Within(1e-9)], ids=str)
+def test_the_check_can_fail(level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
     box = box_of((-1, 1))
     network = chain(([[1], [2]], [0, -8]), ([[1, 1]], [1]), box=box)
-    honest = check(network, box, budget)
+    honest = check(network, box, level)
+    allowed = rewritten(network, box, level)[1]
 
     def nudged(node: Node) -> Node:
         op = node.op
@@ -93,6 +101,6 @@ def test_the_check_can_fail(budget: float | None, monkeypatch: pytest.MonkeyPatc
 
     nodes = tuple(nudged(node) for node in honest.network.nodes)
     forged = replace(honest, network=replace(honest.network, nodes=nodes))
-    monkeypatch.setattr(rewriting, "rewritten", lambda *_: forged)
+    monkeypatch.setattr(rewriting, "rewritten", lambda *_: (forged, allowed))
     with pytest.raises(AssertionError):
-        check(network, box, budget)
+        check(network, box, level)

@@ -2,39 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
-from oracle import max_difference
+from oracle import forward, max_difference, ranges
 
 from reluce.domain import Box
-from reluce.network import Network, Relu, validate
+from reluce.guarantee import Allowance, Exact, Level, Within, allowance
+from reluce.network import Array, Network, Relu, validate
 from reluce.prove import prove
 from reluce.rewrite import Original, Rewriting, rewrite
 
+Run = tuple[Rewriting, Allowance]
 
-def rewritten(network: Network, box: Box, budget: float | None) -> Rewriting:
+
+def level_of(budget: float | None) -> Level:
+    return Exact() if budget is None else Within(budget)
+
+
+def rewritten(network: Network, box: Box, level: Level, spent: Mapping[str, Array] | None = None) -> Run:
     proof = prove(network, box)
-    return rewrite(Original(network, proof.facts, proof.bounds), budget)
+    allowed = allowance(level, network, box, proof.bounds, proof.facts, spent=spent)
+    return rewrite(Original(network, proof.facts, proof.bounds), allowed.budget), allowed
 
 
-def check(network: Network, box: Box, budget: float | None) -> Rewriting:
-    result = rewritten(network, box, budget)
+def check(network: Network, box: Box, level: Level) -> Rewriting:
+    """The result of one run, held against the truth of what its level promises."""
+    result, allowed = rewritten(network, box, level)
     validate(result.network)
     check_shapes(result.network)
     assert (result.network.inputs, result.network.outputs) == (network.inputs, network.outputs)
     difference = max_difference(network, result.network, box)
     for name in network.outputs:
-        promised = result.guarantee.epsilons[name].ravel().tolist()
+        promised = result.epsilons[name].tolist()
         assert len(promised) == len(difference[name])
-        if budget is None:
-            assert not any(promised)
-        assert all(d <= Fraction(e) <= Fraction(budget or 0) for d, e in zip(difference[name], promised, strict=True))
-    if budget is None:
-        assert result.guarantee.epsilon == 0
+        assert all(d <= Fraction(e) for d, e in zip(difference[name], promised, strict=True))
+        assert all(Fraction(e) <= b for e, b in zip(promised, true_budget(network, box, level, name), strict=True))
+    if level == Exact():
         assert not any(value for values in difference.values() for value in values)
+    check_magnitudes(network, box, allowed)
     check_kept(network, result)
     return result
+
+
+def true_budget(network: Network, box: Box, level: Level, name: str) -> list[Fraction]:
+    """What a level allows each coordinate of an output at most, by the truth about the network."""
+    low, high = ranges(network, box)[name]
+    match level:
+        case Exact():
+            return [Fraction(0)] * len(low)
+        case Within(epsilon):
+            return [Fraction(epsilon)] * len(low)
+    u = Fraction(1, 2**53 if network.tensors[name].dtype == np.float64 else 2**24)
+    return [16 * u * max(abs(a), abs(b)) for a, b in zip(low, high, strict=True)]
+
+
+def check_magnitudes(network: Network, box: Box, allowed: Allowance) -> None:
+    """The stored points lie in the box, and the outputs are as large there as is said."""
+    found = allowed.magnitudes
+    if found is None:
+        return
+    for name, points in found.points.items():
+        for point in points:
+            ends = zip(box.lower[name].ravel(), point.ravel().tolist(), box.upper[name].ravel(), strict=True)
+            assert all(lo <= Fraction(x) <= hi for lo, x, hi in ends)
+    for name in network.outputs:
+        for index, (row, lower) in enumerate(zip(found.rows[name], found.lower[name].tolist(), strict=True)):
+            assert (row >= 0) == (lower > 0)
+            if row >= 0:
+                point = {source: points[row] for source, points in found.points.items()}
+                assert Fraction(lower) <= abs(forward(network, point)[name][index])
 
 
 def check_shapes(network: Network) -> None:

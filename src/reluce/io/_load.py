@@ -104,6 +104,7 @@ def _read(model: ModelProto, data: bytes, name: str, given: Shapes) -> OnnxLoade
         notes=(*notes, *complaints),
         name=name,
         ranges=ranges,
+        metadata=tuple((entry.key, entry.value) for entry in model.metadata_props),
         data=data,
         groups=tuple(reader.groups),
     )

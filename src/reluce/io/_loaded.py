@@ -101,6 +101,8 @@ class Loaded:
         The input ranges that the model states itself, if any.
     scaling
         What is done to the inputs before they reach ``network``, if anything.
+    metadata
+        Keys and values that a file carries beside its graph, in its order; a key may come twice.
     """
 
     network: Network
@@ -108,6 +110,7 @@ class Loaded:
     name: str = "model"
     ranges: Ranges | None = None
     scaling: Scaling | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

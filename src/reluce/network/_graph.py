@@ -106,6 +106,11 @@ class Network:
             raise ModelError(f"the shape of tensor {name!r} is not known")
         return shape
 
+    def entries(self, name: str) -> int:
+        """How many numbers tell something of each coordinate of a tensor; one in all where its shape is not known."""
+        tensor = self.tensors[name]
+        return 1 if tensor.shape is None else tensor.size
+
     def ancestors(self, names: Iterable[str]) -> frozenset[str]:
         """All tensors that the given ones depend on, themselves included."""
         wanted = set(names)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reluce._version import __version__
-from reluce.facts import Facts, Guarantee, LayerFacts, Refusal, Rung, Verdict
+from reluce.facts import Facts, FloatErrors, Guarantee, LayerFacts, Refusal, Rung, Verdict
 from reluce.io import Sizes
 from reluce.network import Array
 from reluce.verify import Check
@@ -83,7 +83,7 @@ class SolverUse:
 class Report:
     """The outcome of ``compress`` or ``inspect``; printing it shows the tables that the command line shows.
 
-    ``solver`` is there where one was asked.
+    ``solver`` is there where one was asked, ``floats`` where the network was rewritten.
     """
 
     name: str
@@ -100,6 +100,7 @@ class Report:
     cut_short: bool = False
     rungs: tuple[RungRow, ...] = ()
     solver: SolverUse | None = None
+    floats: FloatErrors | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values; infinite numbers become ``None``."""
@@ -115,13 +116,8 @@ class Report:
             result["solver"] = asdict(self.solver)
         if self.compressed is not None and self.guarantee is not None and self.check is not None:
             result["compressed"] = asdict(self.compressed)
-            result["guarantee"] = {
-                "level": self.guarantee.level,
-                "conditional": self.guarantee.level == "attested",
-                "epsilon": _finite(self.guarantee.epsilon),
-                "budget": self.guarantee.budget,
-                "epsilons": {name: [_finite(v) for v in e.tolist()] for name, e in self.guarantee.epsilons.items()},
-            }
+            result["guarantee"] = _guarantee(self.guarantee)
+            result["floats"] = None if self.floats is None else _floats(self.floats)
             result["max_deviation"] = _finite(self.check.largest)
             result["check"] = {
                 "points": self.check.points,
@@ -198,6 +194,39 @@ def _layer(row: LayerRow) -> dict[str, Any]:
         del result["attested"], result["attested_as"]
     result["lower"], result["upper"] = [_finite(v) for v in row.lower], [_finite(v) for v in row.upper]
     return result
+
+
+def _guarantee(guarantee: Guarantee) -> dict[str, Any]:
+    """Per output an array; ``magnitudes`` at roundoff only, ``spent`` where earlier runs had moved anything."""
+    found = {
+        "level": guarantee.level,
+        "asked": guarantee.asked,
+        "conditional": guarantee.level == "attested",
+        "epsilon": _finite(guarantee.epsilon),
+        "budget": _finite(guarantee.budget),
+        "share": _finite(guarantee.share),
+        "epsilons": _arrays(guarantee.epsilons),
+        "budgets": _arrays(guarantee.budgets),
+    }
+    if guarantee.magnitudes:
+        found["magnitudes"] = _arrays(guarantee.magnitudes)
+    if any(values.any() for values in guarantee.spent.values()):
+        found["spent"] = _arrays(guarantee.spent)
+    return found
+
+
+def _floats(floats: FloatErrors) -> dict[str, Any]:
+    return {
+        "errors_before": _arrays(floats.before),
+        "errors_after": _arrays(floats.after),
+        "deleted": floats.deleted,
+        "unshown": floats.unshown,
+        "float_safe": floats.float_safe,
+    }
+
+
+def _arrays(values: Mapping[str, Array]) -> dict[str, list[float | None]]:
+    return {name: [_finite(value) for value in part.tolist()] for name, part in values.items()}
 
 
 def _finite(value: float) -> float | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from decimal import ROUND_CEILING, Decimal
+from math import inf
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from reluce.facts import Guarantee
 from reluce.report._report import Report
 
 
@@ -62,7 +64,7 @@ def _lines(report: Report) -> list[str]:
     lines = []
     if report.compressed is not None:
         lines += [_nothing_gone(report)] if report.compressed == report.model else []
-        lines += [_promise(report), _check(report)]
+        lines += [_promise(report), *_floats(report), _check(report)]
     lines += [f"why kept: {refusal.where}: {refusal.what}: {refusal.why}" for refusal in report.refusals]
     lines += _undecided(report) + _solver(report)
     lines += [f"note: {note}" for note in report.notes]
@@ -123,14 +125,45 @@ def _promise(report: Report) -> str:
     where = f"for every input of the domain{' (an assumption)' if report.assumption else ''}, over the reals"
     if guarantee.level == "attested" and report.solver is not None:
         what = f"attested by {report.solver.name}, not proved. If it is right about {_attested(report):,} units, "
-        return f"Guarantee: {what}{_effect(guarantee.epsilon)} {where}."
-    name = "exact" if guarantee.level == "exact" else f"within={guarantee.budget:g}"
-    effect = _effect(guarantee.epsilon)
-    return f"Guarantee: {name}. {effect[0].upper()}{effect[1:]} {where}."
+        return f"Guarantee: {what}{_effect(guarantee)} {where}."
+    effect = _effect(guarantee)
+    return f"Guarantee: {guarantee.asked}. {effect[0].upper()}{effect[1:]} {where}{_already(guarantee)}."
 
 
-def _effect(epsilon: float) -> str:
-    return "no output differs by more than " + _ceiling(epsilon) if epsilon else "the outputs are equal"
+def _effect(guarantee: Guarantee) -> str:
+    if guarantee.epsilon:
+        used = f" ({100 * guarantee.share:.3g} % of what it may)" if guarantee.asked == "roundoff" else ""
+        return f"no output differs by more than {_ceiling(guarantee.epsilon)}{used}"
+    return "the outputs are equal" if guarantee.asked == "exact" else "no output differs at all"
+
+
+def _already(guarantee: Guarantee) -> str:
+    """What is not part of this run's promise, but of what the file is from the first original."""
+    spent = max((float(values.max(initial=0.0)) for values in guarantee.spent.values()), default=0.0)
+    if not spent:
+        return ""
+    return ", from this model; earlier runs had moved it by up to " + (_ceiling(spent) if spent < inf else "anything")
+
+
+def _floats(report: Report) -> list[str]:
+    """What floats do to both networks: information, and no part of the guarantee."""
+    floats = report.floats
+    if floats is None:
+        return []
+    before, after = (
+        max((float(e.max(initial=0.0)) for e in part.values()), default=0.0) for part in (floats.before, floats.after)
+    )
+    errors = "not bounded" if before == inf else f"{_ceiling(before)} before, {_ceiling(after)} after"
+    lines = f"Floats: a-priori evaluation error of an output: {errors}"
+    if not floats.deleted:
+        return [f"{lines}."]
+    units = f"{floats.deleted:,} deleted inactive {'unit' if floats.deleted == 1 else 'units'}"
+    safe = (
+        "none can fire in floats either"
+        if floats.float_safe
+        else f"{floats.unshown:,} not shown to stay silent in floats"
+    )
+    return [f"{lines}; of {units} {safe}, in any order of summation."]
 
 
 def _check(report: Report) -> str:

@@ -9,7 +9,7 @@ Source: LEO 1.3 A (w = 0); METHODS 4.C.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from reluce.bounds import Constancy, constancy
 from reluce.network import Array, Constant, Dense, Dyadic, Opaque, Relu
 from reluce.rewrite._sensitivity import sensitivity
 from reluce.rewrite._shrink import Values, absorbed_bias, constant_node, droppable, shrink
-from reluce.rewrite._state import Original, Rewritten
+from reluce.rewrite._state import Judge, Original, Rewritten
 from reluce.rounding import UNIT_ROUNDOFF
 
 Units = Mapping[str, Array]
@@ -129,9 +129,8 @@ class _Candidate:
 def remove_within(
     original: Original,
     state: Rewritten,
-    budget: float,
-    spent: float,
-    accept: Callable[[Rewritten], bool],
+    room: Array,
+    judge: Judge,
 ) -> Rewritten:
     """Replace constant and near-constant units by constants as far as the budget goes.
 
@@ -139,19 +138,19 @@ def remove_within(
     ----------
     original, state
         The network that is known about, and what became of it so far.
-    budget, spent
-        The largest deviation of any output that is allowed, and what earlier rewrites used of it.
-    accept
-        Judges a finished candidate by its proven deviation.
+    room
+        How much each output may still move, one entry for each row of ``sensitivity``.
+    judge
+        Says why a finished candidate must not be taken, if so.
     """
     factors = sensitivity(state.network)
-    chosen = _affordable(_candidates(original, state, factors), _rounding_costs(state, factors), budget - spent)
+    chosen = _affordable(_candidates(original, state, factors, room), _rounding_costs(state, factors), room)
     few, many = -1, len(chosen)  # with none chosen, constant tensors (not units) still go into the biases behind them
     best = state
     attempt = many
     while many > few:
         trial = _replaced(original, state, chosen[:attempt])
-        if accept(trial):
+        if judge(trial) is None:
             best, few = trial, attempt
         else:
             many = attempt - 1
@@ -159,7 +158,8 @@ def remove_within(
     return best
 
 
-def _candidates(original: Original, state: Rewritten, factors: Mapping[str, Array]) -> list[_Candidate]:
+def _candidates(original: Original, state: Rewritten, factors: Mapping[str, Array], room: Array) -> list[_Candidate]:
+    """All units that could go at a finite cost, those first that take the smallest share of any output's room."""
     found = []
     for relu in state.network.relus:
         box = original.bounds.intervals.get(relu.output)
@@ -176,10 +176,15 @@ def _candidates(original: Original, state: Rewritten, factors: Mapping[str, Arra
         for column in np.flatnonzero(np.isfinite(total).all(axis=0)):
             coordinates = kept.reshape(-1, shape[-1])[:, column]
             found.append(_Candidate(relu.name, coordinates, total[:, column]))
-    return sorted(found, key=lambda candidate: float(candidate.cost.max(initial=0.0)))
+    return sorted(found, key=lambda candidate: _share(candidate.cost, room))
 
 
-def _affordable(candidates: list[_Candidate], rounding: Mapping[str, Array], room: float) -> list[_Candidate]:
+def _share(cost: Array, room: Array) -> float:
+    with np.errstate(divide="ignore"):
+        return float(np.divide(cost, room, out=np.zeros_like(cost), where=cost > 0).max(initial=0.0))
+
+
+def _affordable(candidates: list[_Candidate], rounding: Mapping[str, Array], room: Array) -> list[_Candidate]:
     """The cheapest candidates whose costs, with the rounding of the biases that they touch, fit together."""
     if not candidates:
         return []
@@ -189,7 +194,7 @@ def _affordable(candidates: list[_Candidate], rounding: Mapping[str, Array], roo
     for candidate in candidates:
         first = candidate.layer not in touched
         total = used + candidate.cost + (rounding.get(candidate.layer, 0.0) if first else 0.0)
-        if total.max(initial=0.0) <= room:
+        if (total <= room).all():
             chosen.append(candidate)
             touched.add(candidate.layer)
             used = total

@@ -8,22 +8,19 @@ representable. Sources: LEO 1.3 D; Serra et al. 2021 Prop. 5.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from reluce.bounds import dense_form
 from reluce.network import Dense, Dyadic, readonly
-from reluce.rewrite._state import Rewritten, Sandwich
+from reluce.rewrite._state import Judge, Rewritten, Sandwich
 
 EXACT_PRODUCTS = 5_000_000
 """Multiplications that checking one exact fold may take."""
 
 
-def fold_layer(
-    state: Rewritten, pattern: Sandwich, exact: bool, accept: Callable[[Rewritten], bool]
-) -> Rewritten | str:
+def fold_layer(state: Rewritten, pattern: Sandwich, exact: bool, judge: Judge) -> Rewritten | str:
     """Fold one layer into the dense layers behind it.
 
     Parameters
@@ -32,8 +29,8 @@ def fold_layer(
         The network so far, and the layer.
     exact
         Whether every new weight has to be representable.
-    accept
-        Judges the finished candidate by its proven deviation.
+    judge
+        Says why the finished candidate must not be taken, if so.
 
     Returns
     -------
@@ -53,9 +50,10 @@ def fold_layer(
     if exact and products > EXACT_PRODUCTS:
         return "too large to check that every new weight is representable"
     if exact and not all(_representable(before, op) for op in dense):
-        return "a new weight is not exactly representable (--guarantee within=EPS allows more)"
+        return "a new weight is not exactly representable (--guarantee roundoff or within=EPS allows more)"
     folded = _folded(state, pattern)
-    return folded if accept(folded) else "its deviation does not fit in the guarantee"
+    why = judge(folded)
+    return folded if why is None else why
 
 
 def _size(op: Dense) -> int:

@@ -13,7 +13,6 @@ layer in front has shrunk. Sources: LEO 1.3 B; Serra et al. 2021 Prop. 3; METHOD
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +22,7 @@ from reluce.bounds import dense_form
 from reluce.network import Array, Dense, Dyadic, Node, readonly
 from reluce.rewrite._sensitivity import sensitivity
 from reluce.rewrite._shrink import droppable, shrink
-from reluce.rewrite._state import Original, Rewritten, Sandwich
+from reluce.rewrite._state import Judge, Original, Rewritten, Sandwich
 
 LARGEST_FACTOR = 1e4
 """Merges with larger factors are not proposed: they would amplify every rounding error."""
@@ -42,8 +41,8 @@ def merge_layer(
     original: Original,
     state: Rewritten,
     pattern: Sandwich,
-    room: float,
-    accept: Callable[[Rewritten], bool],
+    room: Array,
+    judge: Judge,
 ) -> Rewritten:
     """Merge as many active units of one layer as are dependent exactly, or within what is left of the budget.
 
@@ -52,9 +51,9 @@ def merge_layer(
     original, state, pattern
         What is known, what became of it so far, and the layer.
     room
-        How much the outputs may still move; 0 at the exact guarantee.
-    accept
-        Judges a finished candidate by its proven deviation.
+        How much each output may still move, one entry for each row of ``sensitivity``; 0 at the exact guarantee.
+    judge
+        Says why a finished candidate must not be taken, if so.
 
     Returns
     -------
@@ -66,18 +65,19 @@ def merge_layer(
         return state
     rows, centre, half = _scaled_rows(original, state, pattern)
     triangle, order = qr(rows[active].T, mode="r", pivoting=True)
-    if room <= 0:
-        return _merge_exactly(state, pattern, active, centre, half, triangle, order, accept)
+    if not (room > 0).any():
+        return _merge_exactly(state, pattern, active, centre, half, triangle, order, judge)
     factors = sensitivity(state.network)[pattern.relu.output]
     weights = factors.reshape(len(factors), -1, len(rows)).sum(axis=1)[:, active]
     rank = _affordable_rank(rows[active], triangle, order, weights, room)
     while rank < len(active) and rank <= _largest_rank(triangle):
         dependence = _dependence(triangle, order, rank, active)
         trial = _apply(state, pattern, dependence, centre)
-        if np.abs(dependence.factors).max(initial=0.0) <= LARGEST_FACTOR and accept(trial):
+        if np.abs(dependence.factors).max(initial=0.0) <= LARGEST_FACTOR and judge(trial) is None:
             return trial
         rank += max(1, (len(active) - rank) // 2)
-    return state
+    # What costs nothing must not fail for a budget below the rounding of its bound, or for outputs that must not move.
+    return _merge_exactly(state, pattern, active, centre, half, triangle, order, judge)
 
 
 def _scaled_rows(original: Original, state: Rewritten, pattern: Sandwich) -> tuple[Array, Array, Array]:
@@ -107,7 +107,7 @@ def _largest_rank(triangle: Array) -> int:
     return int(zero[0]) if zero.size else min(triangle.shape)
 
 
-def _affordable_rank(rows: Array, triangle: Array, order: Array, weights: Array, room: float) -> int:
+def _affordable_rank(rows: Array, triangle: Array, order: Array, weights: Array, room: Array) -> int:
     """The smallest rank whose residual rows move no output by more than the budget (by bisection)."""
     count = len(rows)
     few, many = 0, _largest_rank(triangle)
@@ -116,7 +116,7 @@ def _affordable_rank(rows: Array, triangle: Array, order: Array, weights: Array,
         factors = solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:]) if rank else np.zeros((0, count))
         residual = rows[order[rank:]] - factors.T @ rows[order[:rank]]
         cost = (weights[:, order[rank:]] * np.abs(residual).sum(axis=1)).sum(axis=1)
-        if cost.max(initial=0.0) <= room:
+        if (cost <= room).all():
             many = rank
         else:
             few = rank + 1
@@ -131,7 +131,7 @@ def _merge_exactly(
     half: Array,
     triangle: Array,
     order: Array,
-    accept: Callable[[Rewritten], bool],
+    judge: Judge,
 ) -> Rewritten:
     diagonal = np.abs(np.diag(triangle))
     rank = int((diagonal > 1e-11 * diagonal.max(initial=0.0)).sum())
@@ -144,7 +144,7 @@ def _merge_exactly(
     chosen: list[int] = []
     for index in np.flatnonzero(exact):
         trial = _apply(state, pattern, _subset(rounded, [*chosen, int(index)]), centre)
-        if accept(trial):
+        if judge(trial) is None:
             best = trial
             chosen.append(int(index))
     return best

@@ -33,7 +33,6 @@ from reluce.network import (
     Constant,
     Dense,
     Dyadic,
-    Network,
     Node,
     Op,
     Relu,
@@ -67,10 +66,10 @@ def deviation(original: Original, state: Rewritten, exact: bool) -> Deviations:
         For each tensor of the rewritten network a non-negative array of its sample shape (flat where unknown).
     """
     if not well_formed(original.network, state):
-        return {name: np.full(_count(state.network, name), np.inf) for name in state.network.tensors}
+        return {name: np.full(state.network.entries(name), np.inf) for name in state.network.tensors}
     found: Deviations = {}
     for name in state.network.inputs:
-        found[name] = np.zeros(_count(state.network, name))
+        found[name] = np.zeros(state.network.entries(name))
     for node in state.network.nodes:
         if not node.outputs:
             continue
@@ -78,7 +77,7 @@ def deviation(original: Original, state: Rewritten, exact: bool) -> Deviations:
         result = np.where(np.isnan(result), np.inf, result)  # what cannot be computed is not known
         worst = float(np.max(result, initial=0.0))
         for name in node.outputs:
-            size = _count(state.network, name)
+            size = state.network.entries(name)
             found[name] = result if len(node.outputs) == 1 else np.full(size, worst)
     return found
 
@@ -88,7 +87,7 @@ def _node_deviation(original: Original, state: Rewritten, node: Node, found: Map
     parts = [found[name] for name in node.inputs]
     whole = not any(name in state.kept for name in (*node.inputs, *node.outputs))
     if node.op is before.op and node.inputs == before.inputs and whole and not any_nonzero(*parts):
-        return np.zeros(_count(state.network, node.outputs[0]))
+        return np.zeros(state.network.entries(node.outputs[0]))
     if isinstance(before.op, Dense) and isinstance(node.op, Dense):
         return _dense(original, state, node, before, found, exact)
     if isinstance(node.op, Constant) and not isinstance(before.op, Constant):
@@ -99,25 +98,24 @@ def _node_deviation(original: Original, state: Rewritten, node: Node, found: Map
     # A selection may have lost inputs; its own rule compares what is left.
     same_inputs = node.inputs == before.inputs or isinstance(node.op, Select)
     if type(node.op) is not type(before.op) or not same_inputs:
-        return np.full(_count(state.network, node.outputs[0]), np.inf)
+        return np.full(state.network.entries(node.outputs[0]), np.inf)
     return _carried(node.op, node, before, original, state, parts)
 
 
 def epsilons(original: Original, state: Rewritten, exact: bool) -> dict[str, Array]:
     """The proven deviation of each graph output, flat; behind an operation that is not modelled it is 0 or infinite."""
-    found = deviation(original, state, exact)
+    return at_outputs(original, state, deviation(original, state, exact))
+
+
+def at_outputs(original: Original, state: Rewritten, found: Mapping[str, Array]) -> dict[str, Array]:
+    """Of the deviations of all tensors those of the outputs, each of which has to stand for itself."""
+    result = {}
     for name in original.network.outputs:
-        if name in state.kept and not np.array_equal(state.kept[name], np.arange(original.network.tensors[name].size)):
-            found[name] = np.full_like(
-                found[name], np.inf
-            )  # an output has to stand for itself, coordinate by coordinate
-    return {name: found[name] for name in original.network.outputs}
-
-
-def _count(network: Network, name: str) -> int:
-    """Entries of a deviation: one per coordinate, or one in all where the shape is not known."""
-    tensor = network.tensors[name]
-    return 1 if tensor.shape is None else tensor.size
+        moved = name in state.kept and not np.array_equal(
+            state.kept[name], np.arange(original.network.tensors[name].size)
+        )
+        result[name] = np.full_like(found[name], np.inf) if moved else found[name]
+    return result
 
 
 def _dense(
@@ -129,7 +127,7 @@ def _dense(
     source = node.inputs[0] if isinstance(node.op, Dense) else None
     rows = columns_of(state, original.network, node.output)
     if rows is None or (source is not None and columns_of(state, original.network, source) is None):
-        return np.full(_count(network, node.output), np.inf)
+        return np.full(network.entries(node.output), np.inf)
     parameters = parameters_of(node.op, shape)
     carried: Array = np.zeros(shape)
     if source is not None and found[source].any():
@@ -156,7 +154,7 @@ def _carried(op: Op, node: Node, before: Node, original: Original, state: Rewrit
     By default infinite, unless the operation is the very same and nothing that it reads deviates or has lost a
     coordinate.
     """
-    size = _count(state.network, node.outputs[0])
+    size = state.network.entries(node.outputs[0])
     whole = not any(name in state.kept for name in (*node.inputs, *node.outputs))
     clean = whole and not any_nonzero(*parts) and node.op is before.op
     return np.zeros(size) if clean else np.full(size, np.inf)
@@ -177,7 +175,7 @@ def _(op: Activation, node: Node, before: Node, original: Original, state: Rewri
 @_carried.register
 def _(op: Softmax, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
     if any(name in state.kept for name in (*node.inputs, *node.outputs)) or op is not before.op:
-        return np.full(_count(state.network, node.output), np.inf)
+        return np.full(state.network.entries(node.output), np.inf)
     shape = state.network.shape(node.output)
     worst = parts[0].reshape(shape).max(axis=op.axis, keepdims=True)
     if op.log:  # x_i moves by its own d, log sum exp by the largest

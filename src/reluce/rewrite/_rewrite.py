@@ -8,45 +8,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 
-from reluce.facts import Guarantee, Refusal, Verdict
+from reluce.facts import FloatErrors, Refusal, Verdict
 from reluce.network import Array, Dense, Network, Opaque
+from reluce.rewrite._budget import Budget, fits, is_exact, room_left
+from reluce.rewrite._conditioning import enclosures, evaluation_errors, float_errors, ill_conditioned
 from reluce.rewrite._constants import remove_exactly, remove_within
 from reluce.rewrite._fold import fold_layer
 from reluce.rewrite._merge import merge_layer
-from reluce.rewrite._relation import epsilons
+from reluce.rewrite._relation import Deviations, at_outputs, deviation
 from reluce.rewrite._state import Original, Rewritten, Sandwich, describe, sandwich
 
 ROUNDS = 20
 """More rounds than layers that can fold one after the other are never needed in practice."""
 
 
+ROUNDING = 2.0**-30
+"""Deviations below this share of an output may be nothing but the rounding of the float64 pass that bounds them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rewriting:
-    """A smaller network, what is promised about it, and what was not done.
+    """A smaller network, how far it is from the original, and what was not done.
 
-    ``kept`` lists for each ReLU (by node name) the original indices of the units that remain; ``coordinates`` for each
-    tensor that lost some the flat coordinates of the original that it stands for.
+    ``epsilons`` has for each graph output its proven deviation, flat. ``kept`` lists for each ReLU (by node name) the
+    original indices of the units that remain; ``coordinates`` for each tensor that lost some the flat coordinates of
+    the original that it stands for. ``floats`` is information about float evaluation.
     """
 
     network: Network
-    guarantee: Guarantee
+    epsilons: Mapping[str, Array]
     kept: Mapping[str, Array]
     coordinates: Mapping[str, Array]
+    floats: FloatErrors
     refusals: tuple[Refusal, ...] = ()
 
 
-def rewrite(original: Original, budget: float | None = None, stop: Callable[[], bool] = lambda: False) -> Rewriting:
-    """Make a network smaller without changing what it computes on the domain.
+def rewrite(original: Original, budget: Budget, stop: Callable[[], bool] = lambda: False) -> Rewriting:
+    """Make a network smaller without changing what it computes on the domain by more than a budget.
 
     Parameters
     ----------
     original
         The network with everything that was proved about it.
     budget
-        The largest deviation of any output that is allowed; ``None`` for the exact guarantee.
+        For each graph output how far each of its coordinates may move, flat (``uniform_budget``); all 0 for the exact
+        guarantee.
     stop
         Asked between steps; once True the state so far is returned.
 
@@ -57,26 +67,31 @@ def rewrite(original: Original, budget: float | None = None, stop: Callable[[], 
     """
     work = _Work(original, budget, stop)
     state = work.run()
-    final = epsilons(original, state, exact=budget is None)
-    if not _fits(final, budget):  # every step was accepted, so this is a bug of ours, and nothing may be claimed
+    found = work.deviations(state)
+    final = at_outputs(original, state, found)
+    if not fits(final, budget):  # every step was accepted, so this is a bug of ours, and nothing may be claimed
         raise RuntimeError("a rewritten network does not keep its guarantee")
-    level = "exact" if budget is None else "within"
     left = {relu.name for relu in state.network.relus}
     kept = {
         relu.name: state.units(original.network, relu) if relu.name in left else np.zeros(0, dtype=np.int64)
         for relu in original.network.relus
     }
     standing = [refusal for layer, refusal in work.refusals.items() if len(kept[layer])]
-    refusals = (*standing, *_kept_though_stable(original, state, kept, budget))
-    return Rewriting(state.network, Guarantee(level, budget or 0.0, final), kept, state.kept, refusals)
+    refusals = (*standing, *_kept_though_stable(work, state, kept))
+    floats = float_errors(original, kept, work.before, work.evaluation(state, found))
+    return Rewriting(state.network, final, kept, state.kept, floats, refusals)
 
 
 class _Work:
     """One run to the fixed point (local to ``rewrite``)."""
 
-    def __init__(self, original: Original, budget: float | None, stop: Callable[[], bool]) -> None:
+    def __init__(self, original: Original, budget: Budget, stop: Callable[[], bool]) -> None:
         self.original, self.budget, self.stop = original, budget, stop
-        self.refusals: dict[str, Refusal] = {}  # by ReLU
+        self.exact = is_exact(budget)
+        self.before = evaluation_errors(original.network, original.bounds.intervals)
+        self.refusals: dict[str, Refusal] = {}  # of folds, by ReLU
+        self.ill: dict[str, str] = {}  # merges (by ReLU) and constants (under "") that floats would not bear
+        self._complaints: list[str] = []
 
     def run(self) -> Rewritten:
         # What costs nothing is used even when time has run out: that is what the proofs were for.
@@ -91,27 +106,60 @@ class _Work:
                 break
         return state
 
-    def _accept(self, candidate: Rewritten) -> bool:
-        if not _finite(candidate.network, self.original.network):
-            return False
-        found = epsilons(self.original, candidate, exact=self.budget is None)
-        return _fits(found, self.budget)
+    def deviations(self, candidate: Rewritten) -> Deviations:
+        """How far every tensor is from the original's; where rounding alone may not fit, without rounding."""
+        found = deviation(self.original, candidate, self.exact)
+        if self.exact or not self._only_rounding(at_outputs(self.original, candidate, found)):
+            return found
+        exactly = deviation(self.original, candidate, exact=True)  # 0 or infinite; both bounds hold
+        return {name: np.fmin(found[name], exactly[name]) for name in found}
 
-    def _spent(self, state: Rewritten) -> float:
-        found = epsilons(self.original, state, exact=self.budget is None)
-        return max((float(values.max(initial=0.0)) for values in found.values()), default=0.0)
+    def _only_rounding(self, outputs: Mapping[str, Array]) -> bool:
+        """Whether some output does not fit, and none by more than what the float64 arithmetic of a bound may add."""
+        over = {name: values[~(values <= self.budget[name])] for name, values in outputs.items()}
+        hair = {name: ROUNDING * _size(self.original, name) for name in outputs}
+        return any(v.size for v in over.values()) and all((v <= hair[name]).all() for name, v in over.items())
+
+    def evaluation(self, candidate: Rewritten, found: Deviations) -> Mapping[str, Array]:
+        """The a-priori float evaluation error of the outputs."""
+        return evaluation_errors(candidate.network, enclosures(self.original, candidate, found))
+
+    def judge(self, candidate: Rewritten) -> str | None:
+        """Why a candidate must not be taken, if so."""
+        if not _finite(candidate.network, self.original.network):
+            return "a new weight would overflow its format"
+        found = self.deviations(candidate)
+        if not fits(at_outputs(self.original, candidate, found), self.budget):
+            return "its deviation does not fit in the guarantee"
+        why = ill_conditioned(self.before, self.evaluation(candidate, found))
+        if why is not None:
+            self._complaints.append(why)
+        return why
+
+    def _room(self, state: Rewritten) -> Array:
+        spent = at_outputs(self.original, state, self.deviations(state))
+        return room_left(self.original.network, self.budget, spent)
+
+    def _noted(self, where: str, step: Callable[[], Rewritten]) -> Rewritten:
+        """Run a step, and keep in mind where floats would not have borne more."""
+        self._complaints.clear()
+        state = step()
+        self.ill.pop(where, None)
+        if self._complaints:
+            self.ill[where] = self._complaints[-1]
+        return state
 
     def _free(self, state: Rewritten) -> Rewritten:
         smaller = remove_exactly(self.original, state)
         if smaller is state:
             return state
         # What was already spent may only be re-measured, never exceeded; at the exact guarantee this demands 0.
-        return smaller if self._accept(smaller) else state
+        return smaller if self.judge(smaller) is None else state
 
     def _constants(self, state: Rewritten) -> Rewritten:
-        if self.budget is None:
+        if self.exact:
             return state
-        return remove_within(self.original, state, self.budget, self._spent(state), self._accept)
+        return self._noted("", lambda: remove_within(self.original, state, self._room(state), self.judge))
 
     def _fold(self, state: Rewritten) -> Rewritten:
         for relu in self.original.network.relus:
@@ -120,7 +168,7 @@ class _Work:
             pattern = self._pattern(state, relu.name)
             if isinstance(pattern, str):
                 continue
-            result = fold_layer(state, pattern, self.budget is None, self._accept)
+            result = fold_layer(state, pattern, self.exact, self.judge)
             if not isinstance(result, str):
                 state = result
             elif len(pattern.active) == len(pattern.units):
@@ -134,9 +182,8 @@ class _Work:
             pattern = self._pattern(state, relu.name)
             if isinstance(pattern, str):
                 continue
-            room = 0.0 if self.budget is None else max(0.0, self.budget - self._spent(state))
-            if self.budget is None or room > 0:
-                state = merge_layer(self.original, state, pattern, room, self._accept)
+            room = self._room(state)
+            state = self._noted(relu.name, partial(merge_layer, self.original, state, pattern, room, self.judge))
         return state
 
     def _pattern(self, state: Rewritten, name: str) -> Sandwich | str:
@@ -144,9 +191,9 @@ class _Work:
         return "the layer is gone" if current is None else sandwich(self.original, state, current)
 
 
-def _fits(deviations: Mapping[str, Array], budget: float | None) -> bool:
-    """Whether no output deviates by more than the budget; NaN never fits."""
-    return all(bool((values <= (budget or 0.0)).all()) for values in deviations.values())
+def _size(original: Original, name: str) -> float:
+    box = original.bounds.intervals.get(name)
+    return 0.0 if box is None else float(box.magnitude.max(initial=0.0))
 
 
 def _finite(network: Network, original: Network) -> bool:
@@ -160,12 +207,13 @@ def _finite(network: Network, original: Network) -> bool:
     return True
 
 
-def _kept_though_stable(
-    original: Original, state: Rewritten, kept: Mapping[str, Array], budget: float | None
-) -> list[Refusal]:
+def _kept_though_stable(work: _Work, state: Rewritten, kept: Mapping[str, Array]) -> list[Refusal]:
     """Why units that were proved stable are still there, a line per layer and reason."""
     found = []
-    how = "exactly (--guarantee within=EPS allows more)" if budget is None else f"within {budget:g}"
+    original = work.original
+    how = "exactly (--guarantee roundoff or within=EPS allows more)" if work.exact else "within the budget"
+    if "" in work.ill:
+        found.append(Refusal("all layers", "more near-constant units not removed", work.ill[""]))
     for relu in state.network.relus:
         facts = original.facts.layers[relu.name]
         left = kept[relu.name]
@@ -182,7 +230,13 @@ def _kept_though_stable(
         if active:
             pattern = sandwich(original, state, relu)
             alone = "no other active unit is left in its layer"
-            why = pattern if isinstance(pattern, str) else alone if active == 1 else f"not linearly dependent {how}"
+            why = (
+                pattern
+                if isinstance(pattern, str)
+                else alone
+                if active == 1
+                else work.ill.get(relu.name, f"not linearly dependent {how}")
+            )
             found.append(Refusal(relu.output, f"{active} active {_units(active)} not merged", why))
     return found
 

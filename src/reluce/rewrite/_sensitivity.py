@@ -34,13 +34,18 @@ MOST_ROWS = 512
 """Above this many output coordinates one row that bounds their sum stands for all."""
 
 
+def output_rows(network: Network) -> int:
+    """One row for each output coordinate, or one in all where they are too many or their shapes are not known."""
+    total = sum(network.tensors[name].size for name in network.outputs)
+    return total if 0 < total <= MOST_ROWS else 1
+
+
 def sensitivity(network: Network) -> dict[str, Array]:
     """For each tensor non-negative ``(outputs, size)``: the factor from an error there to each output coordinate.
 
     Infinite where a path to an output crosses an operation without a Lipschitz bound.
     """
-    total = sum(network.tensors[name].size for name in network.outputs)
-    rows = total if 0 < total <= MOST_ROWS else 1  # none at all: outputs whose shapes are not known
+    rows, total = output_rows(network), sum(network.tensors[name].size for name in network.outputs)
     found = {name: np.zeros((rows, tensor.size)) for name, tensor in network.tensors.items()}
     start = 0
     for name in network.outputs:

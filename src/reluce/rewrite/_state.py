@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,10 @@ class Rewritten:
         axis = node.op.axis % len(shape)
         inner = int(np.prod(shape[axis + 1 :], dtype=np.int64))
         return np.unique(self.coordinates(node.output) // inner % shape[axis])
+
+
+Judge = Callable[[Rewritten], str | None]
+"""Why a finished candidate must not be taken, by what is proved about it; None where it may be."""
 
 
 @dataclass(frozen=True, eq=False)
