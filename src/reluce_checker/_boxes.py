@@ -31,6 +31,12 @@ def closes(fact: Boxes, backward: Backward) -> Array:
     NotProved
         When the tree is no tree, or its boxes do not cover the domain.
     """
+    graph = backward.graph
+    if any(
+        name not in graph.inputs or place >= graph.size(name)
+        for name, place in zip(fact.inputs, fact.places, strict=True)
+    ):
+        raise NotProved(f"the boxes for {fact.tensor!r} are cut along inputs that are not there")
     order = _order(fact)
     covered = fact.closed.astype(bool)
     for node in reversed(order):
@@ -40,10 +46,11 @@ def closes(fact: Boxes, backward: Backward) -> Array:
     left = fact.closed.astype(bool) & ~holds
     nodes = np.array([node for node in order if left[node].any()], dtype=np.int64)
     if nodes.size:
-        low, high = _ends(fact, order, backward.intervals[fact.input])
+        ends = _ends(fact, order, backward)
         for start in range(0, len(nodes), EXACT_CHUNK):
             part = nodes[start : start + EXACT_CHUNK]
-            holds[part] |= _goals_hold(fact, Interval.of(low[part], high[part]), left[part], backward)
+            boxes = {name: Interval.of(low[part], high[part]) for name, (low, high) in ends.items()}
+            holds[part] |= _goals_hold(fact, boxes, left[part], backward)
     return np.asarray(covered[0] & ~(fact.closed.astype(bool) & ~holds).any(axis=0))
 
 
@@ -55,7 +62,7 @@ def _hold_in_float64(fact: Boxes, backward: Backward) -> Array:
     """Which goals are closed on which nodes by float64 bounds, parents before children, which inherit their bounds."""
     holds = np.zeros(fact.closed.shape, dtype=bool)
     try:
-        layers = Layers(backward, fact.tensor, fact.input, fact.varying)
+        layers = Layers(backward, fact.tensor, fact.inputs, fact.places)
     except ValueError:
         return holds
     goals, last = fact.closed.astype(bool), len(layers.layers) - 1
@@ -89,43 +96,50 @@ def _halves(fact: Boxes, nodes: Array, boxes: Boxes64) -> tuple[Array, Boxes64]:
 
 def _order(fact: Boxes) -> list[int]:
     """The nodes of the tree, parents first."""
-    nodes, waiting, seen = len(fact.dimension), [0], []
+    if not len(fact.dimension):
+        raise NotProved(f"the boxes for {fact.tensor!r} are no tree")
+    nodes, waiting, seen, order = len(fact.dimension), [0], np.zeros(len(fact.dimension), dtype=bool), []
     while waiting:
         node = waiting.pop()
-        seen.append(node)
-        if len(seen) > nodes:
+        if seen[node]:  # a node with two parents would stand for two boxes
             raise NotProved(f"the boxes for {fact.tensor!r} are no tree")
+        seen[node] = True
+        order.append(node)
         if fact.dimension[node] < 0:
             continue
-        if fact.dimension[node] >= len(fact.varying) or not 0 < fact.child[node] < nodes - 1:
-            raise NotProved(f"the boxes for {fact.tensor!r} are cut along inputs, or into boxes, that are not there")
+        if fact.dimension[node] >= len(fact.places) or not 0 < fact.child[node] < nodes - 1:
+            raise NotProved(
+                f"the boxes for {fact.tensor!r} are cut along dimensions, or into boxes, that are not there"
+            )
         waiting += [int(fact.child[node]), int(fact.child[node]) + 1]
-    return seen
+    return order
 
 
-def _ends(fact: Boxes, order: list[int], whole: Interval) -> tuple[Exact, Exact]:
-    """The ends of all boxes, ``(nodes, size)``."""
-    points = Exact.of(fact.point)
-    exponent = min(whole.low.exponent, whole.high.exponent, points.exponent)
-    low = np.repeat(whole.low.at(exponent), len(fact.dimension), axis=0)
-    high = np.repeat(whole.high.at(exponent), len(fact.dimension), axis=0)
+def _ends(fact: Boxes, order: list[int], backward: Backward) -> dict[str, tuple[Exact, Exact]]:
+    """The ends of all boxes for each graph input, ``(nodes, size)``."""
+    points, nodes = Exact.of(fact.point), len(fact.dimension)
+    whole = {name: backward.intervals[name] for name in backward.graph.inputs}
+    exponent = min(points.exponent, *(min(x.low.exponent, x.high.exponent) for x in whole.values()))
+    low = {name: np.repeat(x.low.at(exponent), nodes, axis=0) for name, x in whole.items()}
+    high = {name: np.repeat(x.high.at(exponent), nodes, axis=0) for name, x in whole.items()}
     cuts = points.at(exponent)
     for node in order:
         if fact.dimension[node] < 0:
             continue
-        child, column, cut = fact.child[node], fact.varying[fact.dimension[node]], cuts[node]
-        if not low[node, column] <= cut <= high[node, column]:
+        child, cut, dimension = fact.child[node], cuts[node], fact.dimension[node]
+        cut_input, place = fact.inputs[dimension], fact.places[dimension]
+        if not low[cut_input][node, place] <= cut <= high[cut_input][node, place]:
             raise NotProved(f"a box for {fact.tensor!r} is cut at a point outside of it")
-        low[child : child + 2], high[child : child + 2] = low[node], high[node]
-        high[child, column] = low[child + 1, column] = cut
-    return Exact(low, exponent), Exact(high, exponent)
+        for side in (low, high):
+            for ends in side.values():
+                ends[child : child + 2] = ends[node]
+        high[cut_input][child, place] = low[cut_input][child + 1, place] = cut
+    return {name: (Exact(low[name], exponent), Exact(high[name], exponent)) for name in whole}
 
 
-def _goals_hold(fact: Boxes, boxes: Interval, wanted: Array, backward: Backward) -> Array:
+def _goals_hold(fact: Boxes, boxes: dict[str, Interval], wanted: Array, backward: Backward) -> Array:
     """Which wanted goals follow on each box, ``(boxes, goals)``."""
-    graph, count = backward.graph, len(wanted)
-    found = {name: _repeated(backward.intervals[name], count) for name in graph.inputs}
-    found[fact.input] = boxes
+    graph, found = backward.graph, dict(boxes)
     slopes: dict[str, Slopes] = {}
     for node in _in_front(fact.tensor, backward):
         (name,) = node.outputs
@@ -206,8 +220,3 @@ def _met(x: Interval, other: Interval) -> Interval:
     high = Exact.minimum(x.high, other.high).where(both) + x.high.where(x.known & ~other.known)
     only = other.known & ~x.known
     return Interval(low + other.low.where(only), high + other.high.where(only), x.known | other.known)
-
-
-def _repeated(x: Interval, count: int) -> Interval:
-    rows = np.zeros(count, dtype=np.int64)
-    return Interval(x.low[rows], x.high[rows], x.known[rows])

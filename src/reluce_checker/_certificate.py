@@ -31,21 +31,22 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A bound of ``sign * z[row]``, as the largest over leaves that cover the domain.
+    """Bounds of ``sign * z[row]``, each as the largest over leaves that cover the domain.
 
-    ``over`` names pre-activations, whose coordinates are the columns, one after the other: ``split`` ``(leaves,
-    columns)`` has 1, -1 or 0, ``above`` ``(columns,)`` upper slopes, ``below`` ``(kinds, columns)`` lower slopes,
-    ``kind`` ``(leaves,)`` rows of it, and ``beta`` the multipliers of the splits in the order of ``np.nonzero(split)``.
+    ``rows`` ``(leaves,)`` says whose leaf each is. ``over`` names pre-activations, whose coordinates are the columns,
+    one after the other: ``split`` ``(leaves, columns)`` has 1, -1 or 0, ``above`` ``(columns,)`` upper slopes,
+    ``below`` ``(kinds, columns)`` lower slopes, ``which`` ``(leaves,)`` rows of it, and ``beta`` the multipliers of the
+    splits in the order of ``np.nonzero(split)``.
     """
 
     tensor: str
     sign: int
-    row: int
+    rows: Array
     over: tuple[str, ...]
     split: Array
     above: Array
     below: Array
-    kind: Array
+    which: Array
     beta: Array
 
 
@@ -53,16 +54,16 @@ class Split:
 class Boxes:
     """Signs of ``sign * z[row] <= 0`` proved on parts of the domain.
 
-    ``varying`` are flat coordinates of the (one) input; node n of the tree is split along ``varying[dimension[n]]`` at
-    ``point[n]`` into nodes ``child[n]`` and ``child[n] + 1``, or is a leaf (dimension -1); ``closed[n, g]`` says that
-    goal g holds on the box of node n by linear bounds of that box.
+    Dimension d is coordinate ``places[d]`` of graph input ``inputs[d]``. Node n of the tree is cut along
+    ``dimension[n]`` at ``point[n]`` into nodes ``child[n]`` and ``child[n] + 1``, or is not (-1); ``closed[n, g]`` says
+    that goal g holds on the box of node n by linear bounds of that box.
     """
 
     tensor: str
     rows: Array
     signs: Array
-    input: str
-    varying: Array
+    inputs: tuple[str, ...]
+    places: Array
     dimension: Array
     point: Array
     child: Array
@@ -152,22 +153,29 @@ def _fact(part: _Part) -> Fact:
             if (np.abs(split) > 1).any():
                 raise part.wrong("split", "1, -1 or 0")
             above, below = part.slopes("above", 1), part.slopes("below", 2)
-            kind, beta = part.rows("kind"), part.floats("beta", 1)
+            which, beta = part.rows("which"), part.floats("beta", 1)
             if above.shape != split.shape[1:]:
                 raise part.wrong("above", "a slope for each column")
-            if kind.shape != split.shape[:1] or (kind >= len(below)).any() or below.shape[1] != split.shape[1]:
-                raise part.wrong("kind", "a row of 'below' for each leaf")
+            rows = part.rows("rows")
+            if rows.shape != split.shape[:1]:
+                raise part.wrong("rows", "a coordinate for each leaf")
+            if which.shape != split.shape[:1] or (which >= len(below)).any() or below.shape[1] != split.shape[1]:
+                raise part.wrong("which", "a row of 'below' for each leaf")
             if beta.shape != (np.count_nonzero(split),) or (beta < 0).any():
                 raise part.wrong("beta", "a number that is not negative for each split")
             over = tuple(part.texts("over"))
-            return Split(tensor, part.sign("sign"), part.whole("row"), over, split, above, below, kind, beta)
+            return Split(tensor, part.sign("sign"), rows, over, split, above, below, which, beta)
     signs, dimension = part.array("signs", "s1", 1), part.array("dimension", "s1", 1)
     found = Boxes(
-        tensor, part.rows("rows"), signs, part.text("input"), part.rows("varying"), dimension,
+        tensor, part.rows("rows"), signs, tuple(part.texts("inputs")), part.rows("places"), dimension,
         part.floats("point", 1), part.array("child", "i4", 1), part.array("closed", "u1", 2),
     )  # fmt: skip
     if signs.shape != found.rows.shape or (np.abs(signs) != 1).any():
         raise part.wrong("signs", "1 or -1 for each goal")
+    if len(found.inputs) != len(found.places) or len(set(zip(found.inputs, found.places.tolist(), strict=True))) < len(
+        found.places
+    ):
+        raise part.wrong("places", "a coordinate for each of 'inputs', none twice")
     nodes = len(dimension)
     if found.point.shape != (nodes,) or found.child.shape != (nodes,) or found.closed.shape != (nodes, len(signs)):
         raise part.wrong("closed", "arrays of one length, with a column for each goal")
@@ -230,12 +238,6 @@ class _Part:
         if not 0 <= number < float("inf"):
             raise self.wrong(key, "a finite number that is not negative")
         return Fraction(number)
-
-    def whole(self, key: str) -> int:
-        value = self._get(key, int, "a whole number")
-        if value < 0:
-            raise self.wrong(key, "a number that is not negative")
-        return int(value)
 
     def sign(self, key: str) -> int:
         value = self._get(key, int, "1 or -1")

@@ -14,9 +14,9 @@ import numpy as np
 from reluce_checker._boxes import closes
 from reluce_checker._certificate import BELOW, Boxes, Certificate, Fact, Linear, Split
 from reluce_checker._errors import NotProved
-from reluce_checker._exact import Exact
+from reluce_checker._exact import Exact, joined
 from reluce_checker._forms import Forms
-from reluce_checker._graph import Array, Graph, Relu
+from reluce_checker._graph import Array, Graph, Relu, objects
 from reluce_checker._intervals import Interval, interval
 from reluce_checker._linear import SLOPE_BITS, Backward, Slopes
 
@@ -58,7 +58,7 @@ def demand_places(graph: Graph, certificate: Certificate) -> None:
     """Whether every fact and claim is about a tensor that is there, and coordinates that it has."""
     places = [(name, rows) for name, part in certificate.stable.items() for rows in (part.inactive, part.active)]
     for facts in certificate.facts.values():
-        places += [(fact.tensor, np.array(fact.row) if isinstance(fact, Split) else fact.rows) for fact in facts]
+        places += [(fact.tensor, fact.rows) for fact in facts]
     for name, rows in places:
         if graph.shapes.get(name) is None or (rows >= graph.size(name)).any():
             raise NotProved(f"the certificate speaks of coordinates of {name!r} that the original does not have")
@@ -102,9 +102,9 @@ def _tightened(x: Interval, fact: Fact, backward: Backward, certificate: Certifi
                 )
                 x = _met(x, part[~unbounded], sign, upper[~unbounded])
             return x
-        case Split(row=row, sign=sign):
-            largest = split_bound(fact, backward, certificate)
-            return x if largest is None else _met(x, np.array([row]), sign, largest)
+        case Split(sign=sign):
+            rows, upper = split_bounds(fact, backward, certificate)
+            return _met(x, rows, sign, upper)
         case Boxes():
             proved = closes(fact, backward)
             for sign in (1, -1):
@@ -122,39 +122,44 @@ def default_slopes(certificate: Certificate, below: str) -> dict[str, Slopes]:
     }
 
 
-def split_bound(fact: Split, backward: Backward, certificate: Certificate) -> Exact | None:
-    """The largest bound over the leaves, ``(1,)``; None where one is unbounded.
+def split_bounds(fact: Split, backward: Backward, certificate: Certificate) -> tuple[Array, Exact]:
+    """The coordinates for which every leaf has a bound, and the largest of these.
 
     Raises
     ------
     NotProved
-        When the leaves do not cover the domain, or are about other tensors.
+        When leaves do not cover the domain, or are about other tensors.
     """
     known = pre_activations(backward.graph)
     ends = np.cumsum([0, *(backward.graph.size(name) if name in known else 0 for name in fact.over)])
-    if not known.issuperset(fact.over) or ends[-1] != fact.split.shape[1]:
-        raise NotProved(f"the splits for unit {fact.row} of {fact.tensor!r} are not about pre-activations")
-    if len(set(fact.over)) != len(fact.over):
-        raise NotProved(f"the splits for unit {fact.row} of {fact.tensor!r} name a tensor twice")
-    if not covers(fact.split):
-        raise NotProved(f"the splits for unit {fact.row} of {fact.tensor!r} do not cover the domain")
+    fits = known.issuperset(fact.over) and len(set(fact.over)) == len(fact.over)
+    if not fits or ends[-1] != fact.split.shape[1]:
+        raise NotProved(f"the splits for {fact.tensor!r} are not about the coordinates of pre-activations")
+    order = np.argsort(fact.rows, kind="stable")
+    rows, first = np.unique(fact.rows[order], return_index=True)
+    leaves = np.split(order, first[1:])
+    for row, mine in zip(rows, leaves, strict=True):
+        if not covers(fact.split[mine]):
+            raise NotProved(f"the splits for unit {row} of {fact.tensor!r} do not cover the domain")
     beta = np.zeros(fact.split.shape)
     beta[np.nonzero(fact.split)] = fact.beta
-    best: Exact | None = None
-    for start in range(0, len(fact.split), CHUNK):
-        leaves = slice(start, start + CHUNK)
-        slopes = default_slopes(certificate, "table")
-        for name, first, last in zip(fact.over, ends[:-1], ends[1:], strict=True):
-            columns = slice(first, last)
-            signs, below = fact.split[leaves, columns], fact.below[fact.kind[leaves], columns]
-            slopes[name] = Slopes(fact.above[columns], below, signs, Exact.of(beta[leaves, columns]))
-        rows = np.full(len(fact.split[leaves]), fact.row)
-        upper, unbounded = backward.upper(backward.unit_rows(fact.tensor, rows, fact.sign), slopes)
-        if unbounded.any():
-            return None
-        for k in range(len(rows)):
-            best = upper[k : k + 1] if best is None else best.maximum(upper[k : k + 1])
-    return best
+    slopes, bounds, unbounded = (
+        default_slopes(certificate, "table"),
+        [Exact.zeros((0,))],
+        np.zeros(len(order), dtype=bool),
+    )
+    for start in range(0, len(order), CHUNK):
+        part = slice(start, start + CHUNK)
+        for name, low, high in zip(fact.over, ends[:-1], ends[1:], strict=True):
+            columns = slice(low, high)
+            signs, below = fact.split[part, columns], fact.below[fact.which[part], columns]
+            slopes[name] = Slopes(fact.above[columns], below, signs, Exact.of(beta[part, columns]))
+        upper, unbounded[part] = backward.upper(backward.unit_rows(fact.tensor, fact.rows[part], fact.sign), slopes)
+        bounds.append(upper)
+    whole = joined(bounds)
+    bounded = np.array([not unbounded[mine].any() for mine in leaves], dtype=bool)
+    largest = [max(whole.mantissa[mine]) for mine in leaves]
+    return rows[bounded], Exact(objects(largest), whole.exponent)[bounded]
 
 
 def covers(split: Array) -> bool:

@@ -75,7 +75,7 @@ class Relaxed:
 
 
 class Layers:
-    """The network in front of a tensor, for one input of which some coordinates vary.
+    """The network in front of a tensor, of whose inputs some coordinates vary.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ class Layers:
         The network with its proved intervals.
     tensor
         The tensor whose coordinates the goals are about.
-    source, varying
-        The input, and its coordinates that boxes are cut along.
+    inputs, places
+        The inputs and their coordinates that boxes are cut along, one of each for each dimension.
 
     Raises
     ------
@@ -92,16 +92,17 @@ class Layers:
         When the network has no such form, or numbers that float64 should not be trusted with.
     """
 
-    def __init__(self, backward: Backward, tensor: str, source: str, varying: Array) -> None:
-        self._backward, self._source, self._varying = backward, source, varying
+    def __init__(self, backward: Backward, tensor: str, inputs: tuple[str, ...], places: Array) -> None:
+        self._backward, self._inputs, self._places = backward, inputs, places
         self.layers: list[Layer] = []
         self._outputs: dict[str, int] = {}
         relus = self._relus(tensor)
         for name, outputs in [*relus, (tensor, ())]:
             self.layers.append(self._layer(name))
             self._outputs.update(dict.fromkeys(outputs, len(self.layers)))
-        x = backward.intervals[source]
-        self.low, self.high = _outward(x.low[0, varying], -1), _outward(x.high[0, varying], 1)
+        ends = [backward.intervals[name] for name in inputs]
+        self.low = np.array([_outward(x.low[0, [k]], -1)[0] for x, k in zip(ends, places, strict=True)])
+        self.high = np.array([_outward(x.high[0, [k]], 1)[0] for x, k in zip(ends, places, strict=True)])
         self.cost = self._costs()
 
     def _relus(self, tensor: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -129,9 +130,7 @@ class Layers:
                 number = self._outputs[key]
                 weight[number] = weight[number] + _float(A) if number in weight else _float(A)
             elif key in graph.inputs:
-                constant, fixed = self._fixed(key, A, constant)
-                if key == self._source:
-                    weight[INPUT] = _float(fixed)
+                constant = self._vary(key, A, constant, weight)
             else:
                 raise ValueError(f"{key!r} is neither an input nor a ReLU's output")
         z = self._backward.intervals[name]
@@ -142,17 +141,16 @@ class Layers:
             raise ValueError("numbers beyond what float64 is trusted with")
         return Layer(name, weight, bias, error, _outward(z.low[0], -1), _outward(z.high[0], 1))
 
-    def _fixed(self, key: str, A: Exact, constant: Exact) -> tuple[Exact, Exact]:
-        """Coefficients of the coordinates that vary; those that are fixed go into the constant."""
-        x = self._backward.intervals[key]
-        vary = np.zeros(A.shape[1], dtype=bool)
-        if key == self._source:
-            vary[self._varying] = True
-        rest = (A.sign != 0).any(axis=0) & ~vary
-        if (rest & ~x.fixed[0]).any():
+    def _vary(self, key: str, A: Exact, constant: Exact, weight: dict[int, Array]) -> Exact:
+        """Take in the coefficients of the coordinates that vary; those that are fixed go into the constant."""
+        x, mine = self._backward.intervals[key], [d for d, name in enumerate(self._inputs) if name == key]
+        fixed = np.ones(A.shape[1], dtype=bool)
+        fixed[self._places[mine]] = False
+        if (fixed & (A.sign != 0).any(axis=0) & ~x.fixed[0]).any():
             raise ValueError("an input that varies is not among those that boxes are cut along")
-        constant = constant + (A * x.low).where(rest).sum(1)
-        return constant, A[:, self._varying] if key == self._source else A[:, :0]
+        whole = weight.setdefault(INPUT, np.zeros((A.shape[0], len(self._places))))
+        whole[:, mine] = _float(A[:, self._places[mine]])
+        return constant + (A * x.low).where(fixed).sum(1)
 
     def _costs(self) -> list[Array]:
         widest = max(len(self.low), *(len(layer.bias) for layer in self.layers))

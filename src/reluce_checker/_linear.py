@@ -95,7 +95,7 @@ class Backward:
     def upper(self, functional: Functional, slopes: Mapping[str, Slopes]) -> tuple[Exact, Array]:
         """Upper bounds of all rows with the given multipliers (by pre-activation), and which rows have none."""
         for node in reversed(self.graph.nodes):
-            if len(node.outputs) == 1 and node.outputs[0] in functional.coefficients:
+            if len(functional.unbounded) and len(node.outputs) == 1 and node.outputs[0] in functional.coefficients:
                 if isinstance(node.op, Relu) and node.inputs[0] in slopes:
                     self._relax(functional, node, slopes[node.inputs[0]])
                 else:
@@ -123,7 +123,7 @@ class Backward:
         return best, unbounded
 
     def _size(self, functional: Functional) -> tuple[Exact, Array]:
-        """The largest absolute value of each row over the intervals of its tensors: that of the middle, and a radius."""
+        """The largest absolute value of each row over the intervals of its tensors: of the middle, and a radius."""
         twice, radius = functional.constant + functional.constant, functional.slack + functional.slack
         unbounded = functional.unbounded.copy()
         for name, A in functional.coefficients.items():

@@ -1,8 +1,7 @@
-"""What a certificate can stand on: bounds that an independent checker gets from the same multipliers, and the verdicts
-that follow from them.
+"""What a certificate can stand on: bounds that a checker gets from the same multipliers, and what follows from them.
 
 The bounds are those of one ``analyse`` over the whole network: it says which backward passes it made and with which
-slopes, so that the checker can repeat them. What other provers found enters it as ``known``, and has its evidence.
+slopes, so that the checker can repeat them. What other provers found enters it as ``known``, and has its records.
 """
 
 from __future__ import annotations
@@ -14,21 +13,23 @@ import numpy as np
 
 from reluce.bounds import Bounds, Interval
 from reluce.facts import Facts, LayerFacts, Rung, Verdict
-from reluce.network import Array, Network, Node
+from reluce.network import Array, Network, Node, Relu
+from reluce.prove import Record
 
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """Bounds that can be certified, and the verdicts that follow from them."""
+    """Bounds that can be certified, the verdicts that follow from them, and the records that some of them rest on."""
 
     facts: Facts
     bounds: Bounds
+    records: tuple[Record, ...] = ()
 
 
-def supported(network: Network, facts: Facts, bounds: Bounds) -> Ground:
+def supported(network: Network, facts: Facts, bounds: Bounds, records: tuple[Record, ...] = ()) -> Ground:
     """Keep the verdicts that follow from some bounds; the others become undecided, and their units stay."""
     layers = {node.name: _supported(node, facts.layers[node.name], bounds, network) for node in network.relus}
-    return Ground(replace(facts, layers=layers), bounds)
+    return Ground(replace(facts, layers=layers), bounds, records)
 
 
 def without(ground: Ground, network: Network, wrong: Mapping[str, Array]) -> Ground:
@@ -44,9 +45,9 @@ def without(ground: Ground, network: Network, wrong: Mapping[str, Array]) -> Gro
 def units_of(network: Network, node: Node) -> Array:
     """For each flat coordinate of a ReLU's pre-activation the unit that it belongs to."""
     shape = network.shape(node.inputs[0])
-    axis = node.op.axis % len(shape) if shape else 0  # type: ignore[attr-defined]
-    if not shape:
+    if not shape or not isinstance(node.op, Relu):
         return np.zeros(1, dtype=np.int64)
+    axis = node.op.axis % len(shape)
     along = np.arange(shape[axis]).reshape([-1 if k == axis else 1 for k in range(len(shape))])
     return np.broadcast_to(along, shape).ravel()
 

@@ -21,6 +21,7 @@ from reluce.certificate._ground import Ground, units_of
 from reluce.domain import Box
 from reluce.facts import Guarantee, Verdict
 from reluce.network import Array, Dense, Network, Node
+from reluce.prove import BoxProof, LeafProof, Record
 
 BELOW = {"adaptive": "table", "zero": "zero", "one": "one"}
 """What the passes of ``analyse`` are called in a certificate."""
@@ -74,7 +75,7 @@ def write_certificate(
                 for name in network.inputs
             ],
             "level": guarantee.level,
-            "budget": repr(float(guarantee.budget)),
+            "budget": guarantee.asked.partition("=")[2] or "0",
             "epsilon": [
                 {"output": name, "values": np.asarray(guarantee.epsilons[name], dtype=np.float64).ravel()}
                 for name in network.outputs
@@ -84,7 +85,7 @@ def write_certificate(
                 for name, values in points.items()
             ],
             "slopes": _slopes(network, ground.bounds, needed),
-            "facts": _facts(network, ground.bounds, needed),
+            "facts": [*_records(network, ground, needed), *_facts(network, ground.bounds, needed)],
             "stable": [
                 {"tensor": name, "inactive": _rows(need.inactive), "active": _rows(need.active)}
                 for name, need in needed.items()
@@ -131,9 +132,7 @@ class _Need:
     bounded: Array
 
 
-def _needed(
-    network: Network, ground: Ground, kept: Mapping[str, Array], guarantee: Guarantee
-) -> dict[str, _Need]:
+def _needed(network: Network, ground: Ground, kept: Mapping[str, Array], guarantee: Guarantee) -> dict[str, _Need]:
     """What the rewriting rests on, by pre-activation, in the order of the network."""
     found: dict[str, _Need] = {}
     for node in network.relus:
@@ -147,7 +146,7 @@ def _needed(
         active = active if np.isin(gone, active).any() else active[:0]
         near = np.setdiff1d(gone, inactive) if guarantee.epsilon else gone[:0]
         places = [np.flatnonzero(np.isin(units, some)) for some in (inactive, active, near)]
-        found[name] = _Need(*places[:2], np.unique(np.concatenate(places)))
+        found[name] = _Need(places[0], places[1], np.unique(np.concatenate(places)))
     if not found:
         return {}
     last = [network.producer[name] for name in found if name in network.producer]
@@ -215,3 +214,46 @@ def _slopes(network: Network, bounds: Bounds, needed: Mapping[str, _Need]) -> li
             )
             found[name] = {"tensor": name, "above": above, "below": below}
     return list(found.values())
+
+
+def _records(network: Network, ground: Ground, needed: Mapping[str, _Need]) -> list[dict[str, Any]]:
+    """What other provers found, in the order in which it was found."""
+    return [part for record in ground.records if record.tensor in needed for part in _record(network, record)]
+
+
+def _record(network: Network, record: Record) -> list[dict[str, Any]]:
+    if isinstance(record, BoxProof):
+        tree = record.tree
+        box = {
+            "kind": "boxes",
+            "tensor": record.tensor,
+            "rows": _rows(record.rows),
+            "signs": record.signs.astype(np.int8),
+            "inputs": list(record.inputs),
+            "places": _rows(record.elements),
+            "dimension": tree.dimension.astype(np.int8),
+            "point": tree.point.astype(np.float64),
+            "child": tree.child.astype(np.int32),
+            "closed": tree.closed.astype(np.uint8),
+        }
+        return [box]
+    tensors = {node.name: node.inputs[0] for node in network.relus}
+    common = {
+        "kind": "split",
+        "tensor": record.tensor,
+        "over": [tensors[name] for name in record.places],
+        "above": record.above.astype(np.uint16),
+        "below": record.alpha.astype(np.uint16),
+    }
+    if isinstance(record, LeafProof):
+        rows, used = np.full(len(record.split), record.row), record.split != 0
+        leaves = {"rows": _rows(rows), "split": record.split.astype(np.int8), "which": _rows(record.kind)}
+        return [{**common, **leaves, "sign": int(record.sign), "beta": record.beta[used].astype(np.float64)}]
+    found = []
+    for sign in (1, -1):
+        mine = np.flatnonzero(record.signs == sign)
+        if mine.size:
+            leaves = {"rows": _rows(record.rows[mine]), "split": np.zeros((mine.size, record.alpha.shape[1]), np.int8)}
+            part = {"below": record.alpha[mine].astype(np.uint16), "which": _rows(np.arange(mine.size))}
+            found.append({**common, **leaves, **part, "sign": sign, "beta": np.zeros(0)})
+    return found
