@@ -11,20 +11,25 @@ from hypothesis import given, settings
 from oracle import ranges
 from strategies import Case, box_of, chain, networks
 
-from reluce.bounds import Bounds, Engine, Interval, Known, Rows, analyse, holds_exactly, layered
+from reluce.bounds import Bounds, Engine, Rows, analyse, holds_exactly, layered
 from reluce.domain import Box
 from reluce.network import Array, Network
 from reluce.prove import (
     BoxProof,
     ClosingSettings,
+    Evidence,
     LeafProof,
     Proof,
     ProverSettings,
     Record,
     SlopeProof,
+    SmallerSettings,
     SplitSettings,
+    followed,
     prove,
+    smaller,
 )
+from reluce.prove._leaf_tree import leaf_tree
 from reluce.prove._replay import leaf_bounds, slope_bounds
 from reluce.prove._slopes import Descent
 from reluce.prove._split_tree import LEAF, halves_at
@@ -42,31 +47,9 @@ def proof_of(network: Network, box: Box, closing: ClosingSettings) -> Proof:
     return prove(network, box, settings=ProverSettings(closing=closing))
 
 
-def before(network: Network, box: Box, records: tuple[Record, ...]) -> list[tuple[Record, Bounds]]:
+def before(network: Network, box: Box, evidence: Evidence) -> list[tuple[Record, Bounds]]:
     """Each record with the bounds that follow from those in front of it."""
-    return list(zip(records, followed(network, box, records), strict=False))
-
-
-def followed(network: Network, box: Box, records: tuple[Record, ...]) -> Iterator[Bounds]:
-    """The bounds before each record, and those after the last one."""
-    known: dict[str, Known] = {}
-    for record in records:
-        bounds = analyse(network, box, known=known)
-        yield bounds
-        intervals = {node.inputs[0]: bounds.intervals[node.inputs[0]] for node in network.relus}
-        intervals[record.tensor] = with_claims(intervals[record.tensor], record)
-        known = {name: Known(z, np.zeros(z.lower.size, dtype=np.int8)) for name, z in intervals.items()}
-    yield analyse(network, box, known=known)
-
-
-def with_claims(z: Interval, record: Record) -> Interval:
-    low, high = z.lower.ravel().copy(), z.upper.ravel().copy()
-    for row, sign, upper in zip(*record.claims, strict=True):
-        if sign > 0:
-            high[row] = min(high[row], upper)
-        else:
-            low[row] = max(low[row], -upper)
-    return Interval(low.reshape(z.lower.shape), high.reshape(z.lower.shape), z.slack)
+    return list(zip(evidence.records, followed(network, box, evidence), strict=False))
 
 
 def holds(network: Network, box: Box, record: Record, bounds: Bounds) -> bool:
@@ -75,24 +58,8 @@ def holds(network: Network, box: Box, record: Record, bounds: Bounds) -> bool:
         found = slope_bounds(network, bounds.intervals, record)
         return bool((found <= record.upper + 1e-9 * (1 + np.abs(record.upper))).all())
     if isinstance(record, LeafProof):
-        return covers(record.split) and bool((leaf_bounds(network, bounds.intervals, record) <= 0).all())
+        return leaf_tree(record.split) is not None and bool((leaf_bounds(network, bounds.intervals, record) <= 0).all())
     return bool(record.tree.proved().all()) and boxes_hold(network, box, record, bounds)
-
-
-def covers(split: Array) -> bool:
-    """Whether every sign of every coordinate has a leaf: whichever is asked first, both answers are covered."""
-    if (split == 0).all(axis=1).any():
-        return True
-    asked = np.flatnonzero((split != 0).all(axis=0))
-    return len(split) > 0 and any(
-        all(covers(without(split[split[:, c] == side], c)) for side in (1, -1)) for c in asked[:1]
-    )
-
-
-def without(split: Array, coordinate: int) -> Array:
-    split = split.copy()
-    split[:, coordinate] = 0
-    return split
 
 
 def boxes_hold(network: Network, box: Box, record: BoxProof, bounds: Bounds) -> bool:
@@ -102,7 +69,7 @@ def boxes_hold(network: Network, box: Box, record: BoxProof, bounds: Bounds) -> 
     assert form is not None
     assert form.named(network)[0] == record.inputs
     assert np.array_equal(form.named(network)[1], record.elements)
-    engine = Engine(form, [bounds.intervals[other.inputs[0]] for other in form.nodes])
+    engine = Engine(form, [bounds.intervals[other.inputs[0]] for other in form.nodes], plain=record.plain)
     tree, waiting = record.tree, [(0, engine.root())]
     while waiting:
         number, here = waiting.pop()
@@ -114,7 +81,8 @@ def boxes_hold(network: Network, box: Box, record: BoxProof, bounds: Bounds) -> 
         if (upper > 0).any() and not ((upper <= 0) | holds_exactly(*exactly)).all():
             return False
         if tree.dimension[number] != LEAF:
-            sides = halves_at(known.boxes, tree.dimension[[number]], tree.point[[number]])
+            boxes = here if record.plain else known.boxes  # plain boxes are bounded by themselves
+            sides = halves_at(boxes, tree.dimension[[number]], tree.point[[number]])
             waiting += zip((int(tree.child[number]), int(tree.child[number]) + 1), sides, strict=True)
     return True
 
@@ -135,15 +103,18 @@ def test_every_rung_leaves_a_record(name: str) -> None:
     closing, kind = CASES[name]
     proof = proof_of(NEEDS_SPLITS, BOX, closing)
     assert kind in kinds(proof)
-    for record, bounds in before(NEEDS_SPLITS, BOX, proof.evidence.records):
-        assert holds(NEEDS_SPLITS, BOX, record, bounds)
+    for evidence in (proof.evidence, smaller(NEEDS_SPLITS, BOX, proof.evidence)):
+        assert len(evidence.records) == len(proof.evidence.records)
+        for record, bounds in before(NEEDS_SPLITS, BOX, evidence):
+            assert holds(NEEDS_SPLITS, BOX, record, bounds)
+            assert not isinstance(record, BoxProof) or record.plain == (evidence is not proof.evidence)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_records_are_all_it_takes(name: str) -> None:
     """The twin leaves them out."""
     proof = proof_of(NEEDS_SPLITS, BOX, CASES[name][0])
-    *_, last = followed(NEEDS_SPLITS, BOX, proof.evidence.records)
+    *_, last = followed(NEEDS_SPLITS, BOX, proof.evidence)
     first = analyse(NEEDS_SPLITS, BOX)
     proved, again, without = (stable(bounds) for bounds in (proof.bounds, last, first))
     assert (again >= proved).all()
@@ -155,14 +126,16 @@ def stable(bounds: Bounds) -> Array:
     return np.concatenate([((z.lower >= 0) | (z.upper <= 0)).ravel() for z in ends])
 
 
-@given(networks(units=6))
-@settings(deadline=None, max_examples=25)
+@given(networks(units=5))
+@settings(deadline=None, max_examples=8)
 def test_records_hold_and_are_true(case: Case) -> None:
     network, box = case
     truth = ranges(network, box)
     for closing, _ in CASES.values():
         proof = proof_of(network, box, closing)
-        for record, bounds in before(network, box, proof.evidence.records):
+        small = smaller(network, box, proof.evidence)
+        assert all(holds(network, box, *pair) for pair in before(network, box, small))
+        for record, bounds in before(network, box, proof.evidence):
             assert holds(network, box, record, bounds)
             for row, sign, upper in zip(*record.claims, strict=True):
                 assert (truth[record.tensor][1][row] if sign > 0 else -truth[record.tensor][0][row]) <= upper
@@ -189,11 +162,19 @@ def test_forged_records_fail(name: str) -> None:
     closing, kind = CASES[name]
     proof = proof_of(NEEDS_SPLITS, BOX, closing)
     tried = 0
-    for record, bounds in before(NEEDS_SPLITS, BOX, proof.evidence.records):
-        for false in forged(record) if isinstance(record, kind) else ():
-            tried += 1
-            assert not holds(NEEDS_SPLITS, BOX, false, bounds)
-    assert tried >= 2
+    for evidence in (proof.evidence, smaller(NEEDS_SPLITS, BOX, proof.evidence)):
+        for record, bounds in before(NEEDS_SPLITS, BOX, evidence):
+            for false in forged(record) if isinstance(record, kind) else ():
+                tried += 1
+                assert not holds(NEEDS_SPLITS, BOX, false, bounds)
+    assert tried >= 4
+
+
+def test_trees_that_would_get_too_large_stay() -> None:
+    evidence = proof_of(NEEDS_SPLITS, BOX, ClosingSettings()).evidence
+    small = smaller(NEEDS_SPLITS, BOX, evidence, SmallerSettings(boxes=SplitSettings(boxes=0)))
+    assert [r.plain for r in small.records if isinstance(r, BoxProof)] == [False]
+    assert smaller(NEEDS_SPLITS, BOX, evidence, stop=lambda: True).records == evidence.records
 
 
 def test_no_proof_without_evidence() -> None:

@@ -25,6 +25,7 @@ import numpy as np
 from reluce.bounds._interval import Interval
 from reluce.bounds._layer_costs import rounding_costs
 from reluce.bounds._layered import INPUT, Layered
+from reluce.bounds._linear import SLOPES
 from reluce.network import Array
 from reluce.rounding import UNDERFLOW
 
@@ -124,10 +125,13 @@ class Engine:
         The network in layers.
     intervals
         Proven intervals of the pre-activations of its layers, finite.
+    plain
+        Bound by fixed rules alone, which need no record: upper slopes are those of the chord, rounded down to multiples
+        of 1 / SLOPES, and goals have the same lower slopes as all other units.
     """
 
-    def __init__(self, form: Layered, intervals: list[Interval]) -> None:
-        self.form = form
+    def __init__(self, form: Layered, intervals: list[Interval], plain: bool = False) -> None:
+        self.form, self.plain = form, plain
         sizes = [layer.bias.size for layer in form.layers]
         ends = np.cumsum([0, *sizes])
         self.places = [slice(a, b) for a, b in pairwise(ends)]
@@ -157,7 +161,7 @@ class Engine:
             up, down = found.upper.reshape(2, -1)
             u[box, unit] = np.fmin(u[box, unit], up)
             l[box, unit] = np.fmax(l[box, unit], -down)
-            relaxed.append(relax_boxes(l, u))
+            relaxed.append(relax_boxes(l, u, self.plain))
             sides = np.abs(found.left).reshape(2, len(box), len(self.form.low))
             reach = sides.sum(axis=0) * (boxes.high - boxes.low)[box]
             shares.append(Shares(box, unit, reach / np.maximum(reach.sum(axis=1, keepdims=True), UNDERFLOW)))
@@ -178,7 +182,7 @@ class Engine:
         open_ = np.flatnonzero(~(upper <= 0))
         best = now = first[open_]
         rows, slopes = Rows(rows.box[open_], rows.unit[open_], rows.sign[open_]), [slope[open_] for slope in slopes]
-        for step in STEPS:
+        for step in () if self.plain else STEPS:
             slopes = self._steeper(now, slopes, known, rows, step)
             now = self._pass(k, rows, boxes, known.relaxed, slopes)
             best = best.better(now)
@@ -241,12 +245,13 @@ class Engine:
         return Passed(upper, A, hidden)
 
 
-def relax_boxes(l: Array, u: Array) -> Relaxed:
-    """Slopes for ReLUs whose pre-activations lie in ``[l, u]``, ``(boxes, units)``."""
+def relax_boxes(l: Array, u: Array, coarse: bool = False) -> Relaxed:
+    """Slopes for ReLUs whose pre-activations lie in ``[l, u]``, ``(boxes, units)``; coarse: above in few digits."""
     on, off = l >= 0, u <= 0
     settled = on | off
     with np.errstate(divide="ignore", invalid="ignore"):
-        above = np.where(settled, on, np.minimum(u / (u - l), 1.0))
+        chord = np.minimum(u / (u - l), 1.0)
+        above = np.where(settled, on, np.floor(SLOPES * chord) / SLOPES if coarse else chord)
     below = np.where(settled, on, u > -l).astype(np.float64)
     offset = np.where(settled, 0.0, np.maximum(-above * l, (1.0 - above) * u) * RAISE + 4 * UNDERFLOW)
     return Relaxed(below, above, above - below, offset)

@@ -10,6 +10,7 @@ from reluce.prove._isa import isa
 from reluce.prove._ladder import Method, Proof, ProverSettings, prove
 from reluce.prove._leo import leo
 from reluce.prove._refute import SearchSettings
+from reluce.prove._smaller import SmallerSettings, followed, smaller
 from reluce.prove._split_tree import SplitTree
 from reluce.prove._witnesses import Witnesses
 
@@ -28,11 +29,14 @@ __all__ = [
     "Record",
     "SearchSettings",
     "SlopeProof",
+    "SmallerSettings",
     "SplitSettings",
     "SplitTree",
     "Witnesses",
     "Word",
+    "followed",
     "isa",
     "leo",
     "prove",
+    "smaller",
 ]

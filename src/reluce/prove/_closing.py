@@ -21,7 +21,7 @@ from reluce.prove._alpha import unstable_ends, upper_bounds
 from reluce.prove._arrays import Arrays
 from reluce.prove._branch import Branched, BranchSettings, branch
 from reluce.prove._dual import Dual
-from reluce.prove._evidence import Evidence, Record
+from reluce.prove._evidence import Evidence, Record, with_claims
 from reluce.prove._input_split import SplitSettings, split_inputs
 from reluce.prove._records import box_proofs, leaf_proof
 from reluce.prove._slopes import Descent
@@ -272,14 +272,9 @@ class Closing:
 
     def _learn(self, node: Node, proofs: Sequence[Record]) -> None:
         """Take over what was proved of a pre-activation."""
-        z = self.intervals[node.inputs[0]]
-        low, high = z.lower.ravel().copy(), z.upper.ravel().copy()
         for proof in (proof for proof in proofs if proof.claims[0].size):
-            rows, signs, upper = proof.claims
-            np.minimum.at(high, rows[signs > 0], upper[signs > 0])
-            np.maximum.at(low, rows[signs < 0], -upper[signs < 0])
             self._records.append(proof)
-            self._update(node, Interval(low.reshape(z.lower.shape), high.reshape(z.lower.shape), z.slack), proof.rung)
+            self._update(node, with_claims(self.intervals[node.inputs[0]], proof), proof.rung)
 
     def _update(self, node: Node, z: Interval, by: Rung) -> None:
         tensor = node.inputs[0]

@@ -16,7 +16,7 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from reluce.bounds import SLOPES
+from reluce.bounds import SLOPES, Interval
 from reluce.facts import Rung
 from reluce.network import Array
 from reluce.prove._split_tree import SplitTree
@@ -84,7 +84,8 @@ class BoxProof:
     """``sign * z[row] <= 0`` by splitting the box, for the goals ``rows`` (int64) and ``signs`` (int8).
 
     Columns of ``tree.closed`` are these goals, all of them proved. Dimension d of the tree is the flat element
-    ``elements[d]`` of the graph input ``inputs[d]``.
+    ``elements[d]`` of the graph input ``inputs[d]``. Where it is ``plain``, every closed box follows from fixed rules
+    (``bounds.Engine``'s plain ones) and the intervals of the whole domain; else from slopes that were not kept.
     """
 
     tensor: str
@@ -93,6 +94,7 @@ class BoxProof:
     inputs: tuple[str, ...]
     elements: Array
     tree: SplitTree
+    plain: bool = False
 
     rung: ClassVar[Rung] = Rung.INPUT_SPLIT
 
@@ -110,6 +112,15 @@ class Evidence:
     """Proofs in the order in which they were found: each may rest on those before it."""
 
     records: tuple[Record, ...] = ()
+
+
+def with_claims(z: Interval, record: Record) -> Interval:
+    """An interval together with what a record proves of it."""
+    rows, signs, upper = record.claims
+    low, high = z.lower.ravel().copy(), z.upper.ravel().copy()
+    np.minimum.at(high, rows[signs > 0], upper[signs > 0])
+    np.maximum.at(low, rows[signs < 0], -upper[signs < 0])
+    return Interval(low.reshape(z.lower.shape), high.reshape(z.lower.shape), z.slack)
 
 
 def in_units(slopes: Array) -> Array:

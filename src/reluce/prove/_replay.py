@@ -9,7 +9,7 @@ import numpy as np
 from reluce.bounds import Interval
 from reluce.network import Array, Network
 from reluce.prove._arrays import Arrays
-from reluce.prove._dual import Dual
+from reluce.prove._dual import Dual, Multipliers
 from reluce.prove._evidence import LeafProof, SlopeProof, as_slopes
 from reluce.prove._rigorous import Rigorous
 
@@ -35,14 +35,24 @@ class Replay:
         widest = max((tensor.size for tensor in network.tensors.values()), default=1)
         self._step = max(1, NUMBERS // max(1, widest))
 
+    def coefficients(self, rows: Array, signs: Array, split: Array, alpha: Array, beta: Array) -> Array:
+        """The coefficients of ReLU outputs that the same bounds meet, nearly: where they are negative, slopes count."""
+        of = self.dual.arrays.of
+        multipliers = Multipliers(of(as_slopes(alpha)), of(beta), of(split))
+        functional = of(self._functional(rows, signs))
+        return self.dual.arrays.numpy(self.dual.evaluate(functional, multipliers).coefficients)
+
+    def _functional(self, rows: Array, signs: Array) -> Array:
+        functional = np.zeros((len(rows), int(np.prod(self._shape))))
+        functional[np.arange(len(rows)), rows] = signs
+        return functional.reshape(len(rows), *self._shape)
+
     def upper(self, rows: Array, signs: Array, split: Array, alpha: Array, beta: Array) -> Array:
         """Upper bounds ``(n,)`` of ``signs * z[rows]``, each with its own splits, slopes (in units) and multipliers."""
         found = [np.zeros(0)]
         for start in range(0, len(rows), self._step):
             some = slice(start, start + self._step)
-            functional = np.zeros((len(rows[some]), int(np.prod(self._shape))))
-            functional[np.arange(len(functional)), rows[some]] = signs[some]
-            functional = functional.reshape(len(functional), *self._shape)
+            functional = self._functional(rows[some], signs[some])
             found.append(self._rigorous.upper(functional, split[some], as_slopes(alpha[some]), beta[some]))
         return np.concatenate(found)
 

@@ -15,11 +15,15 @@ from reluce.prove._dual import Dual, Evaluation, Multipliers
 
 @dataclass(frozen=True)
 class Descent:
-    """``steps`` of Adam; ``rate`` is that of slopes, and of split multipliers in units of the mean coefficient."""
+    """``steps`` of Adam; ``rate`` is that of slopes, and of split multipliers in units of the mean coefficient.
+
+    Slopes that are ``fixed`` stay as they are.
+    """
 
     steps: int
     rate: float = 0.1
     decay: float = 0.98
+    fixed: bool = False
 
 
 def optimise(
@@ -69,7 +73,7 @@ def optimise(
         move = first / (1 - 0.9**step) / (xp.sqrt(second / (1 - 0.999**step)) + 1e-8)
         rate = kind.rate * kind.decay ** (step - 1)
         half = now.alpha.shape[1]
-        alpha = xp.clip(now.alpha - rate * move[:, :half], 0.0, 1.0)
+        alpha = now.alpha if kind.fixed else xp.clip(now.alpha - rate * move[:, :half], 0.0, 1.0)
         beta = xp.clip(now.beta - rate * scale * move[:, half:], 0.0, None)
         now = Multipliers(alpha, beta, now.split)
     last = dual.evaluate(functional, now)

@@ -178,11 +178,17 @@ def groups(estimate: Array, wanted: Array) -> list[Array]:
 
 def halves(boxes: SubBoxes, blame: Array) -> tuple[SubBoxes, SubBoxes, Array, Array]:
     """The halves of boxes along the input that is most to blame, that input and the point: they cover the box."""
+    dimension, point = middles(boxes, blame)
+    return *halves_at(boxes, dimension, point), dimension, point
+
+
+def middles(boxes: SubBoxes, blame: Array) -> tuple[Array, Array]:
+    """The input of each box that is most to blame, and the middle of the box along it."""
     width = boxes.high - boxes.low
     score = np.where(width > 0, blame + 1e-6 * blame.mean(axis=1, keepdims=True) + 1e-300 * width, -1.0)
     dimension, rows = score.argmax(axis=1), np.arange(len(score))
     point = 0.5 * boxes.low[rows, dimension] + 0.5 * boxes.high[rows, dimension]
-    return *halves_at(boxes, dimension, point), dimension, point
+    return dimension, point
 
 
 def halves_at(boxes: SubBoxes, dimension: Array, point: Array) -> tuple[SubBoxes, SubBoxes]:
