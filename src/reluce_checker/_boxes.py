@@ -16,7 +16,7 @@ from reluce_checker._errors import NotProved
 from reluce_checker._exact import Exact
 from reluce_checker._graph import Array, Node, Relu
 from reluce_checker._intervals import Interval, interval
-from reluce_checker._layers import Boxes64, Layers
+from reluce_checker._layers import Layers
 from reluce_checker._linear import SLOPE_BITS, Backward, Slopes
 
 CHUNK = 256
@@ -42,7 +42,7 @@ def closes(fact: Boxes, backward: Backward) -> Array:
     for node in reversed(order):
         if fact.dimension[node] >= 0:
             covered[node] |= covered[fact.child[node]] & covered[fact.child[node] + 1]
-    holds = _hold_in_float64(fact, backward)
+    holds = _hold_in_float64(fact, order, backward)
     left = fact.closed.astype(bool) & ~holds
     nodes = np.array([node for node in order if left[node].any()], dtype=np.int64)
     if nodes.size:
@@ -58,40 +58,30 @@ EXACT_CHUNK = 64
 """Boxes at a time in exact arithmetic."""
 
 
-def _hold_in_float64(fact: Boxes, backward: Backward) -> Array:
-    """Which goals are closed on which nodes by float64 bounds, parents before children, which inherit their bounds."""
-    holds = np.zeros(fact.closed.shape, dtype=bool)
+def _hold_in_float64(fact: Boxes, order: list[int], backward: Backward) -> Array:
+    """Which goals are closed on which nodes by float64 bounds."""
+    goals = fact.closed.astype(bool)
+    holds = np.zeros(goals.shape, dtype=bool)
     try:
         layers = Layers(backward, fact.tensor, fact.inputs, fact.places)
     except ValueError:
         return holds
-    goals, last = fact.closed.astype(bool), len(layers.layers) - 1
-    stack = [(np.zeros(1, dtype=np.int64), layers.whole())]
-    while stack:
-        nodes, boxes = stack.pop()
-        if len(nodes) > CHUNK:
-            stack.append((nodes[CHUNK:], boxes.rows(np.arange(CHUNK, len(nodes)))))
-            nodes, boxes = nodes[:CHUNK], boxes.rows(np.arange(CHUNK))
-        boxes, relaxed = layers.tightened(boxes)
-        row, goal = np.nonzero(goals[nodes])
-        upper = layers.bound(last, boxes, relaxed, row, fact.rows[goal], fact.signs[goal].astype(np.float64))
-        holds[nodes[row], goal] = upper <= 0
-        inner = np.flatnonzero(fact.dimension[nodes] >= 0)
-        if inner.size:
-            stack.append(_halves(fact, nodes[inner], boxes.rows(inner)))
+    low, high = (np.repeat(side[None], len(goals), axis=0) for side in (layers.low, layers.high))
+    for node in order:
+        if fact.dimension[node] >= 0:
+            child, dimension, point = fact.child[node], fact.dimension[node], fact.point[node]
+            low[child : child + 2], high[child : child + 2] = low[node], high[node]
+            high[child, dimension] = min(high[node, dimension], point)
+            low[child + 1, dimension] = max(low[node, dimension], point)
+    nodes = np.flatnonzero(goals.any(axis=1))
+    for start in range(0, len(nodes), CHUNK):
+        part = nodes[start : start + CHUNK]
+        boxes, relaxed = layers.tightened(layers.parts(low[part], high[part]))
+        row, goal = np.nonzero(goals[part])
+        signs = fact.signs[goal].astype(np.float64)
+        upper = layers.bound(len(layers.layers) - 1, boxes, relaxed, row, fact.rows[goal], signs)
+        holds[part[row], goal] = upper <= 0
     return holds
-
-
-def _halves(fact: Boxes, nodes: Array, boxes: Boxes64) -> tuple[Array, Boxes64]:
-    """The children of nodes and their boxes, which share the point at which a box was cut."""
-    rows, dimension, point = np.arange(len(nodes)), fact.dimension[nodes], fact.point[nodes]
-    below, above = boxes.high.copy(), boxes.low.copy()
-    below[rows, dimension] = np.minimum(below[rows, dimension], point)
-    above[rows, dimension] = np.maximum(above[rows, dimension], point)
-    twice = boxes.rows(np.tile(rows, 2))
-    low, high = np.concatenate([boxes.low, above]), np.concatenate([below, boxes.high])
-    children = np.concatenate([fact.child[nodes], fact.child[nodes] + 1]).astype(np.int64)
-    return children, Boxes64(low, high, twice.lower, twice.upper)
 
 
 def _order(fact: Boxes) -> list[int]:

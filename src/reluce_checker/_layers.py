@@ -58,12 +58,6 @@ class Boxes64:
     lower: list[Array]
     upper: list[Array]
 
-    def rows(self, rows: Array) -> Boxes64:
-        """Some of the boxes."""
-        return Boxes64(
-            self.low[rows], self.high[rows], [part[rows] for part in self.lower], [part[rows] for part in self.upper]
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
@@ -176,12 +170,11 @@ class Layers:
 
     # Boxes
 
-    def whole(self) -> Boxes64:
-        """The domain."""
-        front = self.layers[:-1]
-        return Boxes64(
-            self.low[None], self.high[None], [layer.low[None] for layer in front], [layer.high[None] for layer in front]
-        )
+    def parts(self, low: Array, high: Array) -> Boxes64:
+        """Parts of the domain, ``(boxes, dimensions)``; of the pre-activations nothing more is known on them so far."""
+        front = [(layer.low, layer.high) for layer in self.layers[:-1]]
+        lower, upper = ([np.repeat(ends[side][None], len(low), axis=0) for ends in front] for side in (0, 1))
+        return Boxes64(low, high, lower, upper)
 
     def tightened(self, boxes: Boxes64) -> tuple[Boxes64, list[Relaxed]]:
         """The boxes with linear bounds of their own where a pre-activation has no sign, and the slopes that follow."""

@@ -89,7 +89,7 @@ class Backward:
         weight = form.weight(unit) * signs
         spread = np.full((count, self.graph.size(source) // form.inputs, form.inputs), 0, dtype=object)
         spread[np.arange(count), position] = weight.mantissa
-        found = Exact(spread.reshape(count, -1), weight.exponent)
+        found = Exact(spread.reshape(count, self.graph.size(source)), weight.exponent)
         return Functional({source: found}, form.bias[unit] * signs, constant)
 
     def upper(self, functional: Functional, slopes: Mapping[str, Slopes]) -> tuple[Exact, Array]:

@@ -3,6 +3,7 @@
 import gzip
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import tiny_models
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from reluce import Exact, Settings, Within, compress
 from reluce import network as ir
 from reluce.io import loads, open_model
 from reluce_checker._errors import Unreadable
@@ -130,6 +132,7 @@ def assert_agree(network: ir.Network, graph: Graph, excuse: str = "") -> None:
     for old in network.opaque:
         kept = [graph.producer[name].op for name in old.outputs if name in graph.producer]
         assert kept or fused
+        assert isinstance(old.op, ir.Opaque)
         assert all(isinstance(op, Opaque) for op in kept) or old.op.kind in MORE
 
 
@@ -310,6 +313,40 @@ def test_the_example_is_read_as_reluce_reads_it() -> None:
     assert_agree(loads(data).network, read_graph(data))
 
 
+@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("level", [Exact(), Within(1e-3)], ids=str)
+def test_a_compressed_file_keeps_the_names(number: int, level: Exact | Within, tmp_path: Path) -> None:
+    """Each node of the compressed file stands for the node of the original that writes the tensors of its names."""
+    source, target = tmp_path / "source.onnx", tmp_path / "target.onnx"
+    source.write_bytes(TINY[number].SerializeToString())
+    compress(source, "0,1", output=target, settings=Settings(level))
+    for batch in (1, 2):
+        old, new = (read_graph(path.read_bytes(), batch) for path in (source, target))
+        assert (new.inputs, new.outputs) == (old.inputs, old.outputs)
+        for found in new.nodes:
+            known = old.producer[found.outputs[0]]
+            assert found.outputs == known.outputs
+            assert isinstance(found.op, type(known.op) | Constant)
+            if isinstance(found.op, Opaque):
+                assert (found.op, found.inputs) == (known.op, known.inputs)
+
+
+def test_a_damaged_file_is_read_or_refused() -> None:
+    """Nothing else is raised, and what is read hangs together."""
+    generator = np.random.default_rng(0)
+    for _ in range(600):
+        data = bytearray(TINY[generator.integers(len(TINY))].SerializeToString())
+        for _ in range(generator.integers(1, 4)):
+            data[generator.integers(len(data))] = generator.integers(256)
+        with suppress(Unreadable):
+            graph = read_graph(bytes(data))
+            known = set(graph.inputs)
+            for found in graph.nodes:
+                assert known.issuperset(found.inputs)
+                known.update(found.outputs)
+            assert known.issuperset(graph.outputs)
+
+
 def only(proto: ModelProto) -> Node:
     (found,) = read_graph(proto.SerializeToString()).nodes
     return found
@@ -411,7 +448,7 @@ def spoil(change: Callable[[ModelProto], Any]) -> Callable[[], bytes]:
     def data() -> bytes:
         proto = model([node("Gemm", ["x", "W", "B"], ["h"]), node("Relu", ["h"], ["y"])], {"W": W, "B": B})
         change(proto)
-        return proto.SerializeToString()
+        return bytes(proto.SerializeToString())
 
     return data
 
