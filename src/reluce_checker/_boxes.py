@@ -1,10 +1,11 @@
 """Signs proved on parts of the domain: a tree of boxes, and on each of them linear bounds of its own.
 
-On a box every pre-activation in front is bounded in order: by its interval, then, where it has no sign, by a linear
-bound from either side. Slopes follow from these bounds by a fixed rule, ``s = floor(4096 u / (u - l)) / 4096`` and ``a
-= 1`` where ``u > -l``, so that none need be stored. A goal holds where every way from the root meets a box that closes
-it: the two halves of a box share the point at which it was cut. Source: Wang et al., "Formal security analysis of
-neural networks using symbolic intervals", USENIX Security 2018.
+A box inherits the bounds of the box that it was cut from. Every pre-activation in front that has no sign yet is then
+bounded from either side, layer by layer, with slopes that follow from the bounds so far by a fixed rule (``Layers``),
+so that none need be stored. A goal holds where every way from the root meets a box that closes it: the two halves of a box
+share the point at which it was cut. Bounds are computed in float64 with a bound of all rounding; where that alone keeps
+a goal from 0, the same linear bound is evaluated exactly. Source: Wang et al., "Formal security analysis of neural
+networks using symbolic intervals", USENIX Security 2018.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import numpy as np
 from reluce_checker._certificate import Boxes
 from reluce_checker._errors import NotProved
 from reluce_checker._exact import Exact
-from reluce_checker._graph import Array, Node, Relu
-from reluce_checker._intervals import Interval, interval
-from reluce_checker._layers import Layers
+from reluce_checker._graph import Array
+from reluce_checker._intervals import Interval
+from reluce_checker._layers import Boxes64, Layers, Relaxed
 from reluce_checker._linear import SLOPE_BITS, Backward, Slopes
 
-CHUNK = 256
+CHUNK = 128
 """Boxes at a time: bounds the memory."""
 
 
@@ -29,184 +30,88 @@ def closes(fact: Boxes, backward: Backward) -> Array:
     Raises
     ------
     NotProved
-        When the tree is no tree, or its boxes do not cover the domain.
+        When the tree is no tree, or cannot be followed.
     """
-    graph = backward.graph
-    if any(
-        name not in graph.inputs or place >= graph.size(name)
-        for name, place in zip(fact.inputs, fact.places, strict=True)
-    ):
+    graph, places = backward.graph, zip(fact.inputs, fact.places, strict=True)
+    if any(name not in graph.inputs or place >= graph.size(name) for name, place in places):
         raise NotProved(f"the boxes for {fact.tensor!r} are cut along inputs that are not there")
     order = _order(fact)
-    covered = fact.closed.astype(bool)
+    try:
+        layers = Layers(backward, fact.tensor, fact.inputs, fact.places)
+    except ValueError as error:
+        raise NotProved(f"the boxes for {fact.tensor!r} cannot be followed: {error}") from error
+    covered = fact.closed.astype(bool) & _holds(fact, layers, backward)
     for node in reversed(order):
         if fact.dimension[node] >= 0:
             covered[node] |= covered[fact.child[node]] & covered[fact.child[node] + 1]
-    holds = _hold_in_float64(fact, order, backward)
-    left = fact.closed.astype(bool) & ~holds
-    nodes = np.array([node for node in order if left[node].any()], dtype=np.int64)
-    if nodes.size:
-        ends = _ends(fact, order, backward)
-        for start in range(0, len(nodes), EXACT_CHUNK):
-            part = nodes[start : start + EXACT_CHUNK]
-            boxes = {name: Interval.of(low[part], high[part]) for name, (low, high) in ends.items()}
-            holds[part] |= _goals_hold(fact, boxes, left[part], backward)
-    return np.asarray(covered[0] & ~(fact.closed.astype(bool) & ~holds).any(axis=0))
-
-
-EXACT_CHUNK = 64
-"""Boxes at a time in exact arithmetic."""
-
-
-def _hold_in_float64(fact: Boxes, order: list[int], backward: Backward) -> Array:
-    """Which goals are closed on which nodes by float64 bounds."""
-    goals = fact.closed.astype(bool)
-    holds = np.zeros(goals.shape, dtype=bool)
-    try:
-        layers = Layers(backward, fact.tensor, fact.inputs, fact.places)
-    except ValueError:
-        return holds
-    low, high = (np.repeat(side[None], len(goals), axis=0) for side in (layers.low, layers.high))
-    for node in order:
-        if fact.dimension[node] >= 0:
-            child, dimension, point = fact.child[node], fact.dimension[node], fact.point[node]
-            low[child : child + 2], high[child : child + 2] = low[node], high[node]
-            high[child, dimension] = min(high[node, dimension], point)
-            low[child + 1, dimension] = max(low[node, dimension], point)
-    nodes = np.flatnonzero(goals.any(axis=1))
-    for start in range(0, len(nodes), CHUNK):
-        part = nodes[start : start + CHUNK]
-        boxes, relaxed = layers.tightened(layers.parts(low[part], high[part]))
-        row, goal = np.nonzero(goals[part])
-        signs = fact.signs[goal].astype(np.float64)
-        upper = layers.bound(len(layers.layers) - 1, boxes, relaxed, row, fact.rows[goal], signs)
-        holds[part[row], goal] = upper <= 0
-    return holds
+    return np.asarray(covered[0])
 
 
 def _order(fact: Boxes) -> list[int]:
     """The nodes of the tree, parents first."""
-    if not len(fact.dimension):
-        raise NotProved(f"the boxes for {fact.tensor!r} are no tree")
-    nodes, waiting, seen, order = len(fact.dimension), [0], np.zeros(len(fact.dimension), dtype=bool), []
+    nodes, waiting, order = len(fact.dimension), [0], list[int]()
+    seen = np.zeros(nodes, dtype=bool)
     while waiting:
         node = waiting.pop()
-        if seen[node]:  # a node with two parents would stand for two boxes
+        if node >= nodes or seen[node]:  # a node with two parents would stand for two boxes
             raise NotProved(f"the boxes for {fact.tensor!r} are no tree")
         seen[node] = True
         order.append(node)
-        if fact.dimension[node] < 0:
-            continue
-        if fact.dimension[node] >= len(fact.places) or not 0 < fact.child[node] < nodes - 1:
-            raise NotProved(
-                f"the boxes for {fact.tensor!r} are cut along dimensions, or into boxes, that are not there"
-            )
-        waiting += [int(fact.child[node]), int(fact.child[node]) + 1]
+        if fact.dimension[node] >= 0:
+            if fact.dimension[node] >= len(fact.places) or not 0 < fact.child[node] < nodes - 1:
+                raise NotProved(f"the boxes for {fact.tensor!r} are cut into boxes that are not there")
+            waiting += [int(fact.child[node]), int(fact.child[node]) + 1]
     return order
 
 
-def _ends(fact: Boxes, order: list[int], backward: Backward) -> dict[str, tuple[Exact, Exact]]:
-    """The ends of all boxes for each graph input, ``(nodes, size)``."""
-    points, nodes = Exact.of(fact.point), len(fact.dimension)
-    whole = {name: backward.intervals[name] for name in backward.graph.inputs}
-    exponent = min(points.exponent, *(min(x.low.exponent, x.high.exponent) for x in whole.values()))
-    low = {name: np.repeat(x.low.at(exponent), nodes, axis=0) for name, x in whole.items()}
-    high = {name: np.repeat(x.high.at(exponent), nodes, axis=0) for name, x in whole.items()}
-    cuts = points.at(exponent)
-    for node in order:
-        if fact.dimension[node] < 0:
-            continue
-        child, cut, dimension = fact.child[node], cuts[node], fact.dimension[node]
-        cut_input, place = fact.inputs[dimension], fact.places[dimension]
-        if not low[cut_input][node, place] <= cut <= high[cut_input][node, place]:
-            raise NotProved(f"a box for {fact.tensor!r} is cut at a point outside of it")
-        for side in (low, high):
-            for ends in side.values():
-                ends[child : child + 2] = ends[node]
-        high[cut_input][child, place] = low[cut_input][child + 1, place] = cut
-    return {name: (Exact(low[name], exponent), Exact(high[name], exponent)) for name in whole}
-
-
-def _goals_hold(fact: Boxes, boxes: dict[str, Interval], wanted: Array, backward: Backward) -> Array:
-    """Which wanted goals follow on each box, ``(boxes, goals)``."""
-    graph, found = backward.graph, dict(boxes)
-    slopes: dict[str, Slopes] = {}
-    for node in _in_front(fact.tensor, backward):
-        (name,) = node.outputs
-        found[name] = _met(
-            interval(node, [found[source] for source in node.inputs], graph.size(name), backward.forms),
-            backward.intervals[name],
-        )
-        if any(isinstance(reader.op, Relu) and name in reader.inputs for reader in graph.nodes) and name != fact.tensor:
-            found[name] = _sharpened(name, found, slopes, backward)
-            slopes[name] = default_slopes(found[name])
-    box, goal = np.nonzero(wanted)
-    holds = np.zeros(wanted.shape, dtype=bool)
-    for sign in (1, -1):
-        mine = fact.signs[goal] == sign
-        upper, unbounded = _upper(fact.tensor, box[mine], fact.rows[goal[mine]], sign, found, slopes, backward)
-        holds[box[mine], goal[mine]] = (upper.sign <= 0) & ~unbounded
+def _holds(fact: Boxes, layers: Layers, backward: Backward) -> Array:
+    """Which goals that are said to be closed on a node are so, ``(nodes, goals)``."""
+    goals = fact.closed.astype(bool)
+    holds = np.zeros(goals.shape, dtype=bool)
+    stack = [(np.zeros(1, dtype=np.int64), layers.whole())]
+    while stack:
+        nodes, boxes = stack.pop()
+        if len(nodes) > CHUNK:
+            stack.append((nodes[CHUNK:], boxes.rows(np.arange(CHUNK, len(nodes)))))
+            nodes, boxes = nodes[:CHUNK], boxes.rows(np.arange(CHUNK))
+        boxes, relaxed = layers.tightened(boxes)
+        row, goal = np.nonzero(goals[nodes])
+        units, signs = fact.rows[goal], fact.signs[goal]
+        found = layers.bound(len(layers.layers) - 1, boxes, relaxed, row, units, signs.astype(np.float64)) <= 0
+        for k in np.flatnonzero(~found):
+            found[k] = _exactly(layers, boxes.rows(row[[k]]), relaxed, row[k], units[k], int(signs[k]), backward)
+        holds[nodes[row], goal] = found
+        inner = np.flatnonzero(fact.dimension[nodes] >= 0)
+        if inner.size:
+            stack.append(_halves(fact, nodes[inner], boxes.rows(inner)))
     return holds
 
 
-def _in_front(tensor: str, backward: Backward) -> list[Node]:
-    """The nodes that a tensor depends on, in order."""
-    needed, nodes = {tensor}, []
-    for node in reversed(backward.graph.nodes):
-        if needed.intersection(node.outputs) and len(node.outputs) == 1:
-            needed.update(node.inputs)
-            nodes.append(node)
-    return nodes[::-1]
+def _halves(fact: Boxes, nodes: Array, boxes: Boxes64) -> tuple[Array, Boxes64]:
+    """The children of nodes and their boxes, which share the point at which a box was cut."""
+    rows, dimension, point = np.arange(len(nodes)), fact.dimension[nodes], fact.point[nodes]
+    low, high = boxes.low[rows, dimension], boxes.high[rows, dimension]
+    if not ((low <= point) & (point <= high)).all():
+        raise NotProved(f"a box for {fact.tensor!r} is cut at a point outside of it")
+    below, above = boxes.high.copy(), boxes.low.copy()
+    below[rows, dimension] = above[rows, dimension] = point
+    twice = boxes.rows(np.tile(rows, 2))
+    children = np.concatenate([fact.child[nodes], fact.child[nodes] + 1]).astype(np.int64)
+    ends = np.concatenate([boxes.low, above]), np.concatenate([below, boxes.high])
+    return children, Boxes64(*ends, twice.lower, twice.upper)
 
 
-def _sharpened(name: str, found: dict[str, Interval], slopes: dict[str, Slopes], backward: Backward) -> Interval:
-    """The interval of a pre-activation with linear bounds where it has no sign."""
-    z = found[name]
-    box, unit = np.nonzero(z.known & (z.low.sign < 0) & (z.high.sign > 0))
-    for sign in (1, -1):
-        upper, unbounded = _upper(name, box, unit, sign, found, slopes, backward)
-        place, bound = (box[~unbounded], unit[~unbounded]), upper[~unbounded]
-        if sign > 0:
-            z = Interval(z.low, z.high.replaced(place, bound.minimum(z.high[place])), z.known)
-        else:
-            z = Interval(z.low.replaced(place, (-bound).maximum(z.low[place])), z.high, z.known)
-    return z
-
-
-def _upper(
-    name: str, box: Array, unit: Array, sign: int, found: dict[str, Interval], slopes: dict[str, Slopes],
-    backward: Backward,
-) -> tuple[Exact, Array]:  # fmt: skip
-    """Upper bounds of ``sign * T[unit]`` on some of the boxes, a row each."""
-    own = {key: Interval(x.low[box], x.high[box], x.known[box]) for key, x in found.items() if len(x.known) > 1}
-    own.update({key: x for key, x in found.items() if len(x.known) == 1})
-    mine = {
-        key: Slopes(value.above[_rows(value.above, box)], value.below[_rows(value.below, box)])
-        for key, value in slopes.items()
-    }
-    functional = backward.unit_rows(name, unit, sign)
-    return Backward(backward.graph, backward.forms, own).upper(functional, mine)
-
-
-def _rows(values: Array, box: Array) -> Array:
-    return box if len(values) > 1 else np.zeros(1, dtype=np.int64)
-
-
-def default_slopes(z: Interval) -> Slopes:
-    """Slopes that follow from an interval, a row for each box."""
-    low, high = z.low, z.high
-    exponent = min(low.exponent, high.exponent)
-    l, u = low.at(exponent), high.at(exponent)
-    mixed = z.known & (l < 0) & (u > 0)
-    above = np.zeros(mixed.shape, dtype=np.int64)
-    above[mixed] = (u[mixed] * (1 << SLOPE_BITS) // (u[mixed] - l[mixed])).astype(np.int64)
-    return Slopes(above, np.where(mixed & (u > -l), 1 << SLOPE_BITS, 0))
-
-
-def _met(x: Interval, other: Interval) -> Interval:
-    """What lies in both intervals."""
-    both = other.known & x.known
-    low = Exact.maximum(x.low, other.low).where(both) + x.low.where(x.known & ~other.known)
-    high = Exact.minimum(x.high, other.high).where(both) + x.high.where(x.known & ~other.known)
-    only = other.known & ~x.known
-    return Interval(low + other.low.where(only), high + other.high.where(only), x.known | other.known)
+def _exactly(
+    layers: Layers, box: Boxes64, relaxed: list[Relaxed], row: int, unit: int, sign: int, backward: Backward
+) -> bool:
+    """Whether ``sign * z[unit] <= 0`` on one box by the same linear bound in exact arithmetic."""
+    intervals, slopes = dict(backward.intervals), dict[str, Slopes]()
+    for layer, lower, upper, part in zip(layers.layers, box.lower, box.upper, relaxed, strict=False):
+        intervals[layer.tensor] = Interval.of(Exact.of(lower), Exact.of(upper))
+        above, below = (np.round(side[row] * (1 << SLOPE_BITS)).astype(np.int64) for side in (part.above, part.below))
+        slopes[layer.tensor] = Slopes(above, below)
+    for name, x in layers.inputs(box).items():
+        intervals[name] = x
+    functional = backward.unit_rows(layers.layers[-1].tensor, np.array([unit]), sign)
+    bound, unbounded = Backward(backward.graph, backward.forms, intervals).upper(functional, slopes)
+    return bool(bound.sign[0] <= 0 and not unbounded[0])

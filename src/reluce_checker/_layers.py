@@ -26,6 +26,7 @@ import numpy as np
 
 from reluce_checker._exact import Exact
 from reluce_checker._graph import Array, Relu
+from reluce_checker._intervals import Interval
 from reluce_checker._linear import SLOPE_BITS, Backward
 
 GENEROUS = 16
@@ -57,6 +58,11 @@ class Boxes64:
     high: Array
     lower: list[Array]
     upper: list[Array]
+
+    def rows(self, rows: Array) -> Boxes64:
+        """Some of the boxes."""
+        lower, upper = ([part[rows] for part in side] for side in (self.lower, self.upper))
+        return Boxes64(self.low[rows], self.high[rows], lower, upper)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +176,20 @@ class Layers:
 
     # Boxes
 
-    def parts(self, low: Array, high: Array) -> Boxes64:
-        """Parts of the domain, ``(boxes, dimensions)``; of the pre-activations nothing more is known on them so far."""
+    def whole(self) -> Boxes64:
+        """The domain."""
         front = [(layer.low, layer.high) for layer in self.layers[:-1]]
-        lower, upper = ([np.repeat(ends[side][None], len(low), axis=0) for ends in front] for side in (0, 1))
-        return Boxes64(low, high, lower, upper)
+        return Boxes64(self.low[None], self.high[None], *([ends[side][None] for ends in front] for side in (0, 1)))
+
+    def inputs(self, box: Boxes64) -> dict[str, Interval]:
+        """One box as intervals of the inputs that it cuts, exactly."""
+        found = {name: self._backward.intervals[name] for name in self._inputs}
+        for d, name in enumerate(self._inputs):
+            place, low, high = (0, [self._places[d]]), Exact.of(box.low[0, [d]]), Exact.of(box.high[0, [d]])
+            x = found[name]
+            x = Interval(x.low.replaced(place, low.maximum(x.low[place])), x.high, x.known)
+            found[name] = Interval(x.low, x.high.replaced(place, high.minimum(x.high[place])), x.known)
+        return found
 
     def tightened(self, boxes: Boxes64) -> tuple[Boxes64, list[Relaxed]]:
         """The boxes with linear bounds of their own where a pre-activation has no sign, and the slopes that follow."""

@@ -10,9 +10,8 @@ where ``relu(z) <= s z + t`` and ``relu(z) >= a z`` on the sub-box. Any slopes i
 rounded upward.
 
 Rounding costs nothing per sub-box: it is bounded once for all of them (``_layer_costs``).
-
 Source: Zhang et al., "Efficient neural network robustness certification with general activation functions", NeurIPS
-2018. Slopes of goals: Xu et al., "Fast and complete", ICLR 2021.
+2018.
 """
 
 from __future__ import annotations
@@ -28,9 +27,6 @@ from reluce.bounds._layered import INPUT, Layered
 from reluce.bounds._linear import SLOPES
 from reluce.network import Array
 from reluce.rounding import UNDERFLOW
-
-STEPS = (0.3, 0.2, 0.1)
-"""Steps in which the lower slopes of goals are improved."""
 
 RAISE = 1 + 2.0**-49
 """Pays for the few roundings of an offset."""
@@ -106,15 +102,6 @@ class Passed:
     def __getitem__(self, rows: Array) -> Passed:
         return Passed(self.upper[rows], self.left[rows], {source: A[rows] for source, A in self.hidden.items()})
 
-    def better(self, other: Passed) -> Passed:
-        """Of two passes of the same functionals the better, row by row."""
-        gained = other.upper < self.upper
-        return Passed(
-            np.where(gained, other.upper, self.upper),
-            np.where(gained[:, None], other.left, self.left),
-            {source: np.where(gained[:, None], other.hidden[source], A) for source, A in self.hidden.items()},
-        )
-
 
 class Engine:
     """Bounds sub-boxes of one network.
@@ -125,13 +112,10 @@ class Engine:
         The network in layers.
     intervals
         Proven intervals of the pre-activations of its layers, finite.
-    plain
-        Bound by fixed rules alone, which need no record: upper slopes are those of the chord, rounded down to multiples
-        of 1 / SLOPES, and goals have the same lower slopes as all other units.
     """
 
-    def __init__(self, form: Layered, intervals: list[Interval], plain: bool = False) -> None:
-        self.form, self.plain = form, plain
+    def __init__(self, form: Layered, intervals: list[Interval]) -> None:
+        self.form = form
         sizes = [layer.bias.size for layer in form.layers]
         ends = np.cumsum([0, *sizes])
         self.places = [slice(a, b) for a, b in pairwise(ends)]
@@ -161,7 +145,7 @@ class Engine:
             up, down = found.upper.reshape(2, -1)
             u[box, unit] = np.fmin(u[box, unit], up)
             l[box, unit] = np.fmax(l[box, unit], -down)
-            relaxed.append(relax_boxes(l, u, self.plain))
+            relaxed.append(relax_boxes(l, u))
             sides = np.abs(found.left).reshape(2, len(box), len(self.form.low))
             reach = sides.sum(axis=0) * (boxes.high - boxes.low)[box]
             shares.append(Shares(box, unit, reach / np.maximum(reach.sum(axis=1, keepdims=True), UNDERFLOW)))
@@ -170,24 +154,15 @@ class Engine:
     def goals(self, known: Tightened, rows: Rows) -> tuple[Array, Array]:
         """Upper bounds ``(rows,)`` of functionals of the last layer, and what each input has to do with them.
 
-        Goals have lower slopes of their own, improved in a few steps. What an input has to do with a bound, ``(rows,
-        inputs)``, is a heuristic for splitting: the reach of the linear bound along it, and what the relaxation of each
-        ReLU costs, shared out among the inputs by their part in its pre-activation. (The reach alone leaves boxes wide
-        along inputs whose effect the relaxations hide.)
+        What an input has to do with a bound, ``(rows, inputs)``, is a heuristic for splitting: the reach of the linear
+        bound along it, and what the relaxation of each ReLU costs, shared out among the inputs by their part in its
+        pre-activation. (The reach alone leaves boxes wide along inputs whose effect the relaxations hide.)
         """
-        boxes, k = known.boxes, len(self.form.layers) - 1
-        slopes = [relaxed.below[rows.box] for relaxed in known.relaxed]
-        first = self._pass(k, rows, boxes, known.relaxed, slopes)
-        upper, blame = first.upper, np.zeros_like(first.left)
-        open_ = np.flatnonzero(~(upper <= 0))
-        best = now = first[open_]
-        rows, slopes = Rows(rows.box[open_], rows.unit[open_], rows.sign[open_]), [slope[open_] for slope in slopes]
-        for step in () if self.plain else STEPS:
-            slopes = self._steeper(now, slopes, known, rows, step)
-            now = self._pass(k, rows, boxes, known.relaxed, slopes)
-            best = best.better(now)
-        upper[open_], blame[open_] = best.upper, self._blame(best, known, rows)
-        return upper, blame
+        found = self._pass(len(self.form.layers) - 1, rows, known.boxes, known.relaxed, keep=True)
+        blame = np.zeros_like(found.left)
+        open_ = np.flatnonzero(~(found.upper <= 0))
+        blame[open_] = self._blame(found[open_], known, Rows(rows.box[open_], rows.unit[open_], rows.sign[open_]))
+        return found.upper, blame
 
     def _blame(self, best: Passed, known: Tightened, rows: Rows) -> Array:
         blame: Array = np.abs(best.left) * (known.boxes.high - known.boxes.low)[rows.box]
@@ -198,25 +173,8 @@ class Engine:
             blame += np.einsum("rn,rnd->rd", np.abs(A) * offset[rows.box], whole[rows.box])
         return blame
 
-    def _steeper(self, now: Passed, slopes: list[Array], known: Tightened, rows: Rows, step: float) -> list[Array]:
-        """Move lower slopes down the gradient of a bound, which is ``min(A, 0) z`` at the corner that attains it."""
-        ends = known.boxes.low[rows.box], known.boxes.high[rows.box]
-        values = {INPUT: np.where(now.left > 0, ends[1], ends[0])}
-        moved = []
-        for source, (layer, relaxed, slope) in enumerate(zip(self.form.layers, known.relaxed, slopes, strict=False), 1):
-            z = layer.bias + sum(values[other] @ weight.T for other, weight in layer.weight.items())
-            A = now.hidden.get(source, np.zeros_like(slope))
-            above = A > 0
-            values[source] = np.where(above, relaxed.above[rows.box] * z + relaxed.offset[rows.box], slope * z)
-            gain = np.where(above | (relaxed.offset[rows.box] == 0), 0.0, -A * z)
-            worth = np.abs(gain) > 1e-3 * np.abs(gain).max(axis=1, keepdims=True)
-            moved.append(np.clip(slope + step * np.sign(gain) * worth, 0.0, 1.0))
-        return moved
-
-    def _pass(
-        self, k: int, rows: Rows, boxes: SubBoxes, relaxed: list[Relaxed], slopes: list[Array] | None = None
-    ) -> Passed:
-        """Backward from functionals of layer ``k`` to the inputs; rows may have lower ``slopes`` of their own."""
+    def _pass(self, k: int, rows: Rows, boxes: SubBoxes, relaxed: list[Relaxed], keep: bool = False) -> Passed:
+        """Backward from functionals of layer ``k`` to the inputs; ``keep`` the coefficients that are met on the way."""
         layer, sign = self.form.layers[k], rows.sign
         constant = sign * layer.bias[rows.unit]
         left = {source: sign[:, None] * weight[rows.unit] for source, weight in layer.weight.items()}
@@ -226,15 +184,13 @@ class Engine:
             if A is None:
                 continue
             relaxation, inner = relaxed[source - 1], self.form.layers[source - 1]
+            if keep:
+                hidden[source] = A.copy()
             P = np.maximum(A, 0.0)
             constant += np.einsum("rn,rn->r", P, relaxation.offset[rows.box])
-            if slopes is None:
-                A *= relaxation.below[rows.box]
-                P *= relaxation.rise[rows.box]
-                A += P
-            else:
-                hidden[source] = A
-                A = P * relaxation.above[rows.box] + np.minimum(A, 0.0) * slopes[source - 1]
+            A *= relaxation.below[rows.box]
+            P *= relaxation.rise[rows.box]
+            A += P
             constant += A @ inner.bias
             for other, weight in inner.weight.items():
                 left[other] = left[other] + A @ weight if other in left else A @ weight
@@ -245,13 +201,15 @@ class Engine:
         return Passed(upper, A, hidden)
 
 
-def relax_boxes(l: Array, u: Array, coarse: bool = False) -> Relaxed:
-    """Slopes for ReLUs whose pre-activations lie in ``[l, u]``, ``(boxes, units)``; coarse: above in few digits."""
+def relax_boxes(l: Array, u: Array) -> Relaxed:
+    """Slopes for ReLUs whose pre-activations lie in ``[l, u]``, ``(boxes, units)``, by fixed rules.
+
+    A certificate does not store them: the slope above is that of the chord, rounded down to a multiple of 1 / SLOPES.
+    """
     on, off = l >= 0, u <= 0
     settled = on | off
     with np.errstate(divide="ignore", invalid="ignore"):
-        chord = np.minimum(u / (u - l), 1.0)
-        above = np.where(settled, on, np.floor(SLOPES * chord) / SLOPES if coarse else chord)
+        above = np.where(settled, on, np.floor(SLOPES * np.minimum(u / (u - l), 1.0)) / SLOPES)
     below = np.where(settled, on, u > -l).astype(np.float64)
     offset = np.where(settled, 0.0, np.maximum(-above * l, (1.0 - above) * u) * RAISE + 4 * UNDERFLOW)
     return Relaxed(below, above, above - below, offset)

@@ -84,8 +84,8 @@ class BoxProof:
     """``sign * z[row] <= 0`` by splitting the box, for the goals ``rows`` (int64) and ``signs`` (int8).
 
     Columns of ``tree.closed`` are these goals, all of them proved. Dimension d of the tree is the flat element
-    ``elements[d]`` of the graph input ``inputs[d]``. Where it is ``plain``, every closed box follows from fixed rules
-    (``bounds.Engine``'s plain ones) and the intervals of the whole domain; else from slopes that were not kept.
+    ``elements[d]`` of the graph input ``inputs[d]``. Every closed box follows from the fixed rules of
+    ``bounds.Engine``, the intervals of the whole domain, and what was bounded on the boxes above it.
     """
 
     tensor: str
@@ -94,7 +94,6 @@ class BoxProof:
     inputs: tuple[str, ...]
     elements: Array
     tree: SplitTree
-    plain: bool = False
 
     rung: ClassVar[Rung] = Rung.INPUT_SPLIT
 

@@ -129,19 +129,6 @@ def split_inputs(
     return Search(network, box, bounds, engine, units, signs, settings, found, stop).run(generator)
 
 
-def plain_search(
-    network: Network, box: Box, bounds: Bounds, node: Node, units: Array, signs: Array, settings: SplitSettings
-) -> Search | None:
-    """What bounds boxes by the plain rules, without slopes of their own for goals; None where nothing can."""
-    form = layered(network, box, bounds.intervals, node)
-    if form is None:
-        return None
-    engine = Engine(form, [bounds.intervals[other.inputs[0]] for other in form.nodes], plain=True)
-    if not np.isfinite(engine.cost[-1]).all():
-        return None
-    return Search(network, box, bounds, engine, units, signs, settings, None, lambda: False)
-
-
 class Search:
     """The search for one ReLU."""
 

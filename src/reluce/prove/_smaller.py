@@ -13,7 +13,6 @@ from reluce.network import Network
 from reluce.prove._compact import CompactSettings, compact_leaves, compact_slopes
 from reluce.prove._evidence import BoxProof, Evidence, LeafProof, Record, SlopeProof, with_claims
 from reluce.prove._input_split import SplitSettings
-from reluce.prove._plain_boxes import plain_boxes
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def _smaller(network: Network, box: Box, record: Record, bounds: Bounds, setting
         case LeafProof():
             return compact_leaves(network, bounds.intervals, record, settings.leaves)
         case BoxProof():
-            return plain_boxes(network, box, bounds, record, settings.boxes) or record
+            return record
 
 
 def followed(network: Network, box: Box, evidence: Evidence) -> Iterator[Bounds]:
