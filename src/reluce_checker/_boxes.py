@@ -2,7 +2,7 @@
 
 A box inherits the bounds of the box that it was cut from. Every pre-activation in front that has no sign yet is then
 bounded from either side, layer by layer, with slopes that follow from the bounds so far by a fixed rule (``Layers``),
-so that none need be stored. A goal holds where every way from the root meets a box that closes it: the two halves of a box
+so that none need be stored. A goal holds where every way from the root meets a box that closes it: the halves of a box
 share the point at which it was cut. Bounds are computed in float64 with a bound of all rounding; where that alone keeps
 a goal from 0, the same linear bound is evaluated exactly. Source: Wang et al., "Formal security analysis of neural
 networks using symbolic intervals", USENIX Security 2018.
