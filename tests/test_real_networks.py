@@ -114,6 +114,21 @@ def test_trained_networks_twice(known: Known, shared: Path, tmp_path: Path) -> N
     assert once.read_bytes() == twice.read_bytes()
 
 
+PRUNED = "isa/pruned_dnn_CIFAR10-rgb_400-400_0.000175_0003.onnx"
+
+
+def test_a_network_that_isa_had_compressed(shared: Path, tmp_path: Path) -> None:
+    """Exactly as its authors left it, and near dependence that exact rank does not see, within 3e-7."""
+    report = compress(shared / "networks" / PRUNED, "0,1", settings=Settings(Within(3e-7))).report
+    assert report.compressed is not None
+    assert report.guarantee is not None
+    assert report.model.parameters == 387_974
+    assert report.compressed.parameters <= 104_400
+    assert report.guarantee.epsilon <= 3e-7
+    assert report.floats is not None
+    assert all((report.floats.after[name] <= 2 * errors).all() for name, errors in report.floats.before.items())
+
+
 CASES = [
     "big_M_leak",
     "corner_equality",

@@ -7,7 +7,7 @@ import pytest
 from tiny_models import all_unstable, known, opaque_between, saved
 
 from reluce import Exact, Report, Settings, Within, compress, inspect
-from reluce.facts import Facts, Guarantee, LayerFacts, Refusal, Rung, Verdict
+from reluce.facts import Facts, FloatErrors, Guarantee, LayerFacts, Refusal, Rung, Verdict
 from reluce.io import Sizes, loads
 from reluce.report import LayerRow, SolverUse, as_text, layer_rows
 from reluce.verify import Check
@@ -67,6 +67,58 @@ def test_the_lines_say_what_is_promised_and_what_was_seen() -> None:
 def test_exact_says_equal() -> None:
     exact = replace(report(), guarantee=Guarantee("exact", "exact", {"y": np.zeros(2)}))
     assert "Guarantee: exact. The outputs are equal for every input of the domain, over the reals." in flat(exact)
+
+
+def rounded(epsilons: list[float], spent: float = 0.0) -> Report:
+    parts = (np.array(epsilons), np.array([1e-5, 2e-5]), np.array([10.0, 20.0]), np.full(2, spent))
+    return replace(report(), guarantee=Guarantee("roundoff", "roundoff", *({"y": part} for part in parts)))
+
+
+def test_roundoff_says_how_much_of_the_budget_is_used() -> None:
+    used = rounded([2.5e-6, 2.501e-6])
+    assert "Guarantee: roundoff. No output differs by more than 2.51e-06 (25 % of what it may) for every" in flat(used)
+    data = used.to_json()["guarantee"]
+    assert (data["level"], data["asked"], data["share"]) == ("roundoff", "roundoff", 0.25)
+    assert (data["budgets"], data["magnitudes"]) == ({"y": [1e-5, 2e-5]}, {"y": [10.0, 20.0]})
+    assert "spent" not in data
+
+
+def test_outputs_that_do_not_differ_at_all() -> None:
+    same = rounded([0.0, 0.0])
+    assert "Guarantee: roundoff. No output differs at all for every input of the domain, over the reals." in flat(same)
+    within = replace(same, guarantee=replace(report().guarantee, epsilons={"y": np.zeros(2)}))  # type: ignore[type-var]
+    assert "Guarantee: within=1e-05. No output differs at all for every input" in flat(within)
+
+
+def test_what_earlier_runs_spent_is_said() -> None:
+    later = rounded([0.0, 0.0], 1.2341e-6)
+    text = "over the reals, from this model; earlier runs had moved it by up to 1.24e-06."
+    assert text in flat(later)
+    assert later.to_json()["guarantee"]["spent"] == {"y": [1.2341e-6] * 2}
+    unknown = rounded([0.0, 0.0], np.inf)
+    assert "moved it by up to anything." in flat(unknown)
+    assert unknown.to_json()["guarantee"]["spent"] == {"y": [None, None]}
+
+
+def test_floats_are_told_as_information() -> None:
+    errors = {"y": np.array([1e-6, 3.21e-5])}, {"y": np.array([1e-6, 3.0e-5])}
+    for deleted, unshown, words in (
+        (0, 0, "3.21e-05 before, 3e-05 after."),
+        (1, 0, "3e-05 after; of 1 deleted inactive unit none can fire in floats either, in any order of summation."),
+        (7, 2, "; of 7 deleted inactive units 2 not shown to stay silent in floats, in any order of summation."),
+    ):
+        told = replace(report(), floats=FloatErrors(*errors, deleted, unshown))
+        assert words in flat(told)
+        assert told.to_json()["floats"] == {
+            "errors_before": {"y": [1e-6, 3.21e-5]},
+            "errors_after": {"y": [1e-6, 3e-5]},
+            "deleted": deleted,
+            "unshown": unshown,
+            "float_safe": unshown == 0,
+        }
+    endless = replace(report(), floats=FloatErrors({"y": np.array([np.inf])}, {"y": np.array([np.inf])}, 0, 0))
+    assert "a-priori evaluation error of an output: not bounded." in flat(endless)
+    assert "Floats:" not in flat(report())
 
 
 def test_a_size_that_grew_or_was_nothing() -> None:

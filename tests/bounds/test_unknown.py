@@ -12,7 +12,7 @@ from reluce.bounds import Interval, analyse, float_error, interval
 from reluce.facts import Verdict
 from reluce.network import Add, Dense, Network, Node, Opaque, Relu, Tensor
 from reluce.prove import prove
-from reluce.rewrite import Original, rewrite
+from reluce.rewrite import Original, rewrite, uniform_budget
 
 BOX = box_of((0, 1), (-1, 1))
 
@@ -60,7 +60,7 @@ def test_verdicts_and_rewriting(add_input: bool) -> None:
     assert layers["r2"].verdict[0] == Verdict.UNDECIDED
     assert layers["r2"].verdict[3] == Verdict.UNDECIDED
     assert layers["r2"].verdict[2] == Verdict.CONSTANT
-    result = rewrite(Original(network, proof.facts, proof.bounds))
+    result = rewrite(Original(network, proof.facts, proof.bounds), uniform_budget(network, 0))
     assert result.network.digest == network.digest
 
 

@@ -351,7 +351,7 @@ def assert_same_logits(model: Any, x: Array) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_known_units(kind: str, dtype: str) -> None:
     model = fitted(KNOWN, kind, dtype)
-    result = reluce.compress(model, "0,1")
+    result = reluce.compress(model, "0,1", settings=Settings(Exact()))
     names = [verdict.name for verdict in result.verdicts["hidden_1"]]
     assert names == ["INACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "CONSTANT", "UNSTABLE"]
     assert sizes_of(result.model) == [3]

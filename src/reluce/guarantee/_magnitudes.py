@@ -1,7 +1,8 @@
 """Points of the domain at which the outputs are large, and lower bounds of |N_i| that are proved there.
 
 The points are looked for with plain floats. What m_i is, is proved at the chosen ones alone: float64 evaluation is
-within its a-priori error there, which the intervals of that one point bound. Where N_i cannot be evaluated, m_i is 0.
+within its a-priori error, as the intervals of the domain bound it, or where they are wide those of that one point.
+Where N_i cannot be evaluated, m_i is 0.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ CLIMBED, STEPS = 64, 8
 
 BATCH, MOST_NUMBERS = 256, 8_000_000
 """Points that are evaluated at once, and numbers that all points looked at may have together (64 MB)."""
+
+WIDE = 1e-6
+"""An error above this share of an output is bounded again at the point itself."""
 
 MOST_POINTS = 64
 """So many points are kept in all; coordinates share them where that is fewer than one each."""
@@ -61,8 +65,10 @@ def magnitudes(
     wanted = [name for name in network.outputs if lower[name].size and _evaluable(network, name)]
     points = _looked(network, box, bounds, facts, samples, wanted) if wanted and network.inputs else {}
     count = len(next(iter(points.values()), ()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        errors = float_error(network, bounds.intervals, np.dtype(np.float64)) if count else {}
     for row in range(count):
-        here = _proved(network, {name: values[row] for name, values in points.items()}, wanted)
+        here = _proved(network, {name: values[row] for name, values in points.items()}, wanted, errors)
         for name, proved in here.items():
             better = proved > lower[name]
             lower[name] = np.where(better, proved, lower[name])
@@ -83,19 +89,27 @@ def _only_used(found: Magnitudes) -> Magnitudes:
     return Magnitudes({name: values[used.astype(int)] for name, values in found.points.items()}, rows, found.lower)
 
 
-def _proved(network: Network, point: Mapping[str, Array], wanted: list[str]) -> dict[str, Array]:
-    """Lower bounds of ``|N_i|`` at one point: the float64 value less the a-priori error of evaluating it there."""
+def _proved(
+    network: Network, point: Mapping[str, Array], wanted: list[str], errors: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Lower bounds of ``|N_i|`` at one point: the float64 value less the a-priori ``errors`` of evaluating it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = evaluate(network, {name: part[None] for name, part in point.items()})
+        size = {name: np.abs(values[name][0]).ravel() for name in wanted}
+        if any((errors[name].ravel() > WIDE * size[name]).any() for name in wanted):
+            errors = float_error(network, _intervals_at(network, point), np.dtype(np.float64))
+        found = {name: down(size[name] - errors[name].ravel()) for name in wanted}
+    return {name: np.where(np.isfinite(part) & (part > 0), part, 0.0) for name, part in found.items()}
+
+
+def _intervals_at(network: Network, point: Mapping[str, Array]) -> dict[str, Interval]:
     intervals = {name: Interval(values, values) for name, values in point.items()}
     for node in network.nodes:
         ready = len(node.outputs) == 1 and all(name in intervals for name in node.inputs)
         if ready and network.tensors[node.output].shape is not None:
             parts = [intervals[name] for name in node.inputs]
             intervals[node.output] = interval(node.op, parts, network.shape(node.output))
-    with np.errstate(over="ignore", invalid="ignore"):
-        errors = float_error(network, intervals, np.dtype(np.float64))
-        values = evaluate(network, {name: part[None] for name, part in point.items()})
-        found = {name: down(np.abs(values[name][0]).ravel() - errors[name].ravel()) for name in wanted}
-    return {name: np.where(np.isfinite(part) & (part > 0), part, 0.0) for name, part in found.items()}
+    return intervals
 
 
 # Looking: nothing from here on has to be right, except that every point lies in the box

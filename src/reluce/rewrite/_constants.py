@@ -119,11 +119,15 @@ def _greedy_exact(op: Dense, columns: Array, known: Values) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """One unit that could be replaced by a constant: its ReLU, its coordinates and what that costs each output."""
+    """One unit that could be replaced by a constant: its ReLU, its coordinates, and what that costs each output.
+
+    ``reached`` says which outputs depend on the unit at all: their biases are rounded even where the unit is constant.
+    """
 
     layer: str
     coordinates: Array
     cost: Array
+    reached: Array
 
 
 def remove_within(
@@ -173,9 +177,10 @@ def _candidates(original: Original, state: Rewritten, factors: Mapping[str, Arra
                 len(factors[relu.output]), -1, shape[-1]
             )
         total = cost.sum(axis=1)
+        reached = np.asarray((factors[relu.output] > 0).reshape(cost.shape).any(axis=1))
         for column in np.flatnonzero(np.isfinite(total).all(axis=0)):
             coordinates = kept.reshape(-1, shape[-1])[:, column]
-            found.append(_Candidate(relu.name, coordinates, total[:, column]))
+            found.append(_Candidate(relu.name, coordinates, total[:, column], reached[:, column]))
     return sorted(found, key=lambda candidate: _share(candidate.cost, room))
 
 
@@ -189,14 +194,14 @@ def _affordable(candidates: list[_Candidate], rounding: Mapping[str, Array], roo
     if not candidates:
         return []
     used = np.zeros_like(candidates[0].cost)
-    touched: set[str] = set()
+    touched = {candidate.layer: np.zeros(len(used), dtype=bool) for candidate in candidates}
     chosen = []
     for candidate in candidates:
-        first = candidate.layer not in touched
-        total = used + candidate.cost + (rounding.get(candidate.layer, 0.0) if first else 0.0)
+        first = candidate.reached & ~touched[candidate.layer]
+        total = used + candidate.cost + np.where(first, rounding.get(candidate.layer, 0.0), 0.0)
         if (total <= room).all():
             chosen.append(candidate)
-            touched.add(candidate.layer)
+            touched[candidate.layer] |= candidate.reached
             used = total
     return chosen
 

@@ -144,7 +144,8 @@ def _dense(
         # Operations without a Lipschitz bound need exactly 0; elsewhere try it where underflow is all there is.
         if residual.any() and (original.network.opaque or residual.max() < 1e-100):
             residual = np.fmin(residual, exact_residual(original, state, node, before, rows, source))
-    return up(carried + residual).ravel() if any_nonzero(carried, residual) else np.zeros(carried.size)
+    total = carried + residual
+    return np.where(total != 0, up(total), 0.0).ravel()  # nothing is rounded up from 0
 
 
 @singledispatch

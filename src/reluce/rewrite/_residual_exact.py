@@ -40,11 +40,14 @@ def exact_residual(
     if (C.sign() != 0).any():
         step = _exact_through(original, name, C, c)
         if step is None:
-            return np.full(len(rows), np.inf)
+            return _zero_or_unknown(C, c)
         name, C, c = step
         C, c = _absorb_constants(original, name, C, c)
-    equal = (C.sign() == 0).all(axis=1) & (c.sign() == 0)
-    return np.where(equal, 0.0, np.inf)
+    return _zero_or_unknown(C, c)
+
+
+def _zero_or_unknown(C: Dyadic, c: Dyadic) -> Array:
+    return np.where((C.sign() == 0).all(axis=1) & (c.sign() == 0), 0.0, np.inf)
 
 
 def plainly_equal(
