@@ -6,15 +6,16 @@ slopes, so that the checker can repeat them. What other provers found enters it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reluce.bounds import Bounds, Interval
+from reluce.domain import Box
 from reluce.facts import Facts, LayerFacts, Rung, Verdict
 from reluce.network import Array, Network, Node, Relu
-from reluce.prove import Record
+from reluce.prove import Record, compact, followed
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,81 @@ def supported(network: Network, facts: Facts, bounds: Bounds, records: tuple[Rec
     """Keep the verdicts that follow from some bounds; the others become undecided, and their units stay."""
     layers = {node.name: _supported(node, facts.layers[node.name], bounds, network) for node in network.relus}
     return Ground(replace(facts, layers=layers), bounds, records)
+
+
+def grounds(
+    network: Network, box: Box, facts: Facts, bounds: Bounds, records: tuple[Record, ...], wanted: Mapping[str, Claims]
+) -> Iterator[Ground]:
+    """What a certificate may stand on, from the smallest to all that was proved.
+
+    First what the bounds of ``analyse`` give by themselves, then with the records that the wanted signs rest on, then
+    with all of them. Each is made when it is asked for.
+
+    Parameters
+    ----------
+    network, box
+        The network and its domain.
+    facts, bounds, records
+        What was proved.
+    wanted
+        For pre-activations, the coordinates whose signs are needed.
+    """
+    if not records:
+        yield supported(network, facts, bounds)
+        return
+    few: list[Record] = []
+    for _ in range(2):
+        found = _followed(network, box, few)
+        missing = {name: claims.missing(found.bounds.intervals[name]) for name, claims in wanted.items()}
+        if not any(claims for claims in missing.values()):
+            yield supported(network, facts, found.bounds, found.records)
+        few = _resting(network, records, {name for name, claims in missing.items() if claims}, missing)
+    found = _followed(network, box, records)
+    yield supported(network, facts, found.bounds, found.records)
+
+
+@dataclass(frozen=True, eq=False)
+class Claims:
+    """Flat coordinates of a pre-activation that are claimed to be inactive, and active."""
+
+    inactive: Array
+    active: Array
+
+    def missing(self, z: Interval) -> set[tuple[int, int]]:
+        """The claims that do not follow from an interval, as (coordinate, sign of what has to be bounded above)."""
+        low, high = z.lower.ravel(), z.upper.ravel()
+        open_ = [(int(k), 1) for k in self.inactive[~(high[self.inactive] <= 0)]]
+        return {*open_, *((int(k), -1) for k in self.active[~(low[self.active] >= 0)])}
+
+
+def _resting(
+    network: Network, records: Sequence[Record], tensors: set[str], missing: Mapping[str, set[tuple[int, int]]]
+) -> list[Record]:
+    """The records that prove missing signs, and those that prove signs in front of them."""
+    producers = [network.producer[name] for name in tensors if name in network.producer]
+    front = network.ancestors([name for node in producers for name in node.inputs])
+    chosen = []
+    for record in records:
+        rows, signs, upper = record.claims
+        mine = {(int(row), int(sign)) for row, sign in zip(rows, signs, strict=True)}
+        in_front = record.tensor in front and bool((upper <= 0).any())
+        if in_front or mine & missing.get(record.tensor, set()):
+            chosen.append(record)
+    return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class _Followed:
+    bounds: Bounds
+    records: tuple[Record, ...]
+
+
+def _followed(network: Network, box: Box, records: Sequence[Record]) -> _Followed:
+    """The bounds that follow from records, and the records with as few digits as they need."""
+    *before, last = followed(network, box, records)
+    return _Followed(
+        last, tuple(compact(network, known.intervals, record) for known, record in zip(before, records, strict=True))
+    )
 
 
 def without(ground: Ground, network: Network, wrong: Mapping[str, Array]) -> Ground:

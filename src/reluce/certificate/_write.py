@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from reluce._version import __version__
 from reluce.bounds import SLOPES, Bounds
 from reluce.certificate._container import pack
-from reluce.certificate._ground import Ground, units_of
+from reluce.certificate._ground import Claims, Ground, units_of
 from reluce.domain import Box
 from reluce.facts import Guarantee, Verdict
 from reluce.network import Array, Dense, Network, Node
@@ -63,7 +63,7 @@ def write_certificate(
     settings
         What the run was determined by, for the reader's information.
     """
-    needed = _needed(network, ground, kept, guarantee)
+    needed = _needed(network, ground, kept, guarantee.epsilon > 0)
     return pack(
         {
             "producer": f"reluce {__version__}",
@@ -132,35 +132,45 @@ class _Need:
     bounded: Array
 
 
-def _needed(network: Network, ground: Ground, kept: Mapping[str, Array], guarantee: Guarantee) -> dict[str, _Need]:
-    """What the rewriting rests on, by pre-activation, in the order of the network."""
-    found: dict[str, _Need] = {}
+def claimed(network: Network, ground: Ground, kept: Mapping[str, Array]) -> dict[str, Claims]:
+    """The signs that a rewriting rests on: of units that went, and of active units where active ones were merged."""
+    found: dict[str, Claims] = {}
     for node in network.relus:
         layer, name = ground.facts.layers[node.name], node.inputs[0]
         gone = np.setdiff1d(np.arange(layer.units), kept[node.name])
         if not gone.size or name not in ground.bounds.intervals:
             continue
-        verdict, units = layer.verdict, units_of(network, node)
-        inactive = np.intersect1d(gone, np.flatnonzero(verdict == Verdict.INACTIVE))
-        active = np.flatnonzero(verdict == Verdict.ACTIVE)
+        units = units_of(network, node)
+        inactive = np.intersect1d(gone, np.flatnonzero(layer.verdict == Verdict.INACTIVE))
+        active = np.flatnonzero(layer.verdict == Verdict.ACTIVE)
         active = active if np.isin(gone, active).any() else active[:0]
-        near = np.setdiff1d(gone, inactive) if guarantee.epsilon else gone[:0]
-        places = [np.flatnonzero(np.isin(units, some)) for some in (inactive, active, near)]
-        found[name] = _Need(places[0], places[1], np.unique(np.concatenate(places)))
-    if not found:
-        return {}
-    last = [network.producer[name] for name in found if name in network.producer]
-    front = network.ancestors([name for node in last for name in node.inputs])
-    whole: dict[str, _Need] = {}
+        found[name] = Claims(*(np.flatnonzero(np.isin(units, some)) for some in (inactive, active)))
+    return found
+
+
+def _needed(network: Network, ground: Ground, kept: Mapping[str, Array], deviates: bool) -> dict[str, _Need]:
+    """What the rewriting rests on, by pre-activation, in the order of the network."""
+    claims, found = claimed(network, ground, kept), dict[str, _Need]()
     for node in network.relus:
         name = node.inputs[0]
-        nothing = np.zeros(0, dtype=np.int64)
+        if name in claims:
+            gone = np.setdiff1d(np.arange(ground.facts.layers[node.name].units), kept[node.name])
+            units, mine = units_of(network, node), claims[name]
+            near = np.flatnonzero(np.isin(units, gone)) if deviates else np.zeros(0, dtype=np.int64)
+            bounded = np.unique(np.concatenate([mine.inactive, mine.active, np.setdiff1d(near, mine.inactive)]))
+            found[name] = _Need(mine.inactive, mine.active, bounded)
+    producers = [network.producer[name] for name in found if name in network.producer]
+    front = network.ancestors([name for node in producers for name in node.inputs])
+    nothing = np.zeros(0, dtype=np.int64)
+    needed: dict[str, _Need] = {}
+    for node in network.relus:
+        name = node.inputs[0]
         if name in front and name in ground.bounds.intervals:
-            need = found.get(name, _Need(nothing, nothing, nothing))
-            whole[name] = _Need(need.inactive, need.active, np.arange(network.tensors[name].size))
+            mine = found.get(name, _Need(nothing, nothing, nothing))
+            needed[name] = replace(mine, bounded=np.arange(network.tensors[name].size))
         elif name in found:
-            whole[name] = found[name]
-    return whole
+            needed[name] = found[name]
+    return needed
 
 
 def _closed_form(network: Network, name: str) -> bool:

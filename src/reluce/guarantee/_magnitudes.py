@@ -15,10 +15,10 @@ import numpy as np
 from reluce.bounds import Bounds, Interval, Relaxation, float_error, interval, linear_upper_bound
 from reluce.domain import Box
 from reluce.facts import Facts
-from reluce.network import Array, Network, Op, Opaque, evaluate
+from reluce.network import Activation, Array, Network, Op, Opaque, Softmax, evaluate
 from reluce.rounding import down
 
-UNEVALUATED: tuple[type[Op], ...] = (Opaque,)
+UNEVALUATED: tuple[type[Op], ...] = (Opaque, Activation, Softmax)
 """Behind these operations an output has no magnitude that could be proved: it may not move at ``roundoff``."""
 
 SAMPLES, RANDOM = 1024, 64
