@@ -133,6 +133,17 @@ Device = Annotated[
         help="Where slopes and ReLU splits are optimised: cpu, or a GPU by its torch name (cuda, cuda:1, mps).",
     ),
 ]
+CertificateFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificate",
+        metavar="FILE",
+        help="Where the certificate goes, which reluce-check proves from the files alone.  [default: OUT.cert]",
+    ),
+]
+NoCertificate = Annotated[
+    bool, typer.Option("--no-certificate", help="Write none: also remove what only Reluce itself vouches for.")
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 GuaranteeText = Annotated[
@@ -164,6 +175,8 @@ def compress_command(
     trust_solver: TrustSolver = False,
     device: Device = "cpu",
     input_shape: InputShape = None,
+    certificate: CertificateFile = None,
+    no_certificate: NoCertificate = False,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -173,10 +186,16 @@ def compress_command(
     if save_domain is None and domain_from_data is not None:
         save_domain = target.with_name(target.name.removesuffix(".gz").removesuffix(".onnx") + ".domain.npz")
     read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}
-    _demand_distinct(read, {"OUT.onnx": target, "--json": json_file, "--save-domain": save_domain})
+    if certificate is not None and no_certificate:
+        raise UsageError("give only one of --certificate and --no-certificate")
+    written = {"OUT.onnx": target, "--json": json_file, "--save-domain": save_domain, "--certificate": certificate}
+    _demand_distinct(read, written)
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:
-        result = compress(source, box, output=target, data=data, settings=settings, progress=progress)
+        place = False if no_certificate else certificate
+        result = compress(
+            source, box, output=target, data=data, certificate=place, settings=settings, progress=progress
+        )
     _finish(result.report, box, save_domain, json_file, quiet)
 
 

@@ -1,6 +1,6 @@
 """The path of the data, from a model and a domain to a smaller model and what is promised about it.
 
-    open -> domain -> prove (refute, bound, refute again) -> rewrite -> rebuild (and read back) -> check -> save
+    open -> domain -> prove (refute, bound, refute again) -> rewrite -> rebuild, read back -> certify -> run -> save
 
 The same for every kind of model; what differs between them is behind ``reluce.io``.
 
@@ -13,20 +13,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reluce.bounds import Bounds
+from reluce.certificate import Certified, Made, Where, certificate_path, certify, files_of, nothing
 from reluce.domain import Box, DomainLike
 from reluce.errors import Interrupted
 from reluce.facts import Facts, Guarantee, Refusal, Rung
 from reluce.guarantee import Allowance, Exact, allowance
 from reluce.inputs import Data, domain_of, outside, samples_of
-from reluce.io import Loaded, Output, Sizes, demand_output, measure, open_model, rebuild, save
+from reluce.io import Loaded, Output, Sizes, demand_output, measure, onnx_bytes, open_model, rebuild, save
 from reluce.metadata import complaint, described, spent_before
 from reluce.network import Array, Network, Opaque
 from reluce.prove import Proof, prove
-from reluce.report import Report, SolverUse, layer_rows, rung_rows
+from reluce.report import Report, SolverUse, certificate_row, layer_rows, rung_rows
 from reluce.result import Result
 from reluce.rewrite import Original, Rewriting, rewrite
 from reluce.run import Deadline
@@ -42,6 +45,7 @@ def compress(
     example_inputs: Any = None,
     domain_space: str = "input",
     data: Data | None = None,
+    certificate: Where = None,
     settings: Settings = DEFAULTS,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Result:
@@ -66,6 +70,11 @@ def compress(
         that of what the scaler makes of them.
     data
         Samples of the model's inputs that help to refute: a path, an array, or an array per input. Never proof.
+    certificate
+        Where the certificate goes, which ``reluce-check`` proves from the files alone; by default next to ``output``,
+        where that is a path. ``False`` for none: then nothing vouches for the result but Reluce itself. For a model
+        that is no ONNX file, original and result are written as ONNX as well, beside the certificate, and its claim is
+        about these two files.
     settings
         Guarantee, provers, time limit.
     progress
@@ -93,19 +102,18 @@ def compress(
     with run.deadline.listening():
         loaded = run.opened(model, example_inputs)
         demand_output(model, loaded, output)
+        place = certificate_path(certificate, output, model)
         box, proof = run.proved(loaded)
         progress("rewriting")
-        allowed = run.allowed(loaded, box, proof)
-        original = Original(loaded.network, proof.facts, proof.bounds)
-        rewriting = rewrite(original, allowed.budget, lambda: run.deadline.passed)
-        run.lap("rewrite")
+        made, certified = run.made(loaded, box, proof, place)
         progress("checking the result")
-        small, rewriting, guarantee = _smaller(loaded, box, rewriting, allowed, proof.facts, run.solver(proof))
-        outcome = unchanged() if small is loaded else check(loaded, small, box, guarantee, proof.facts.points)
+        small = made.small
+        outcome = unchanged() if small is loaded else check(loaded, small, box, made.guarantee, proof.facts.points)
         sizes = measure(small)
-        save(small, output)
+        beside = [] if certified is None or place is None else files_of(certified, place, output, model)
+        save(small, output, beside)
         run.lap("verify")
-    return Result(run.report(loaded, box, proof, rewriting, guarantee, sizes, outcome), small)
+    return Result(run.report(loaded, box, proof, made, certified, place, sizes, outcome), small, certified)
 
 
 def inspect(
@@ -143,7 +151,7 @@ class _Run:
         self.notes: tuple[str, ...] = ()
         self.samples: Mapping[str, Array] | None = None
         last = "prove" if settings.prover.method == "ladder" else "solve"
-        self.seconds = dict.fromkeys(("load", "refute", "bounds", last, "rewrite", "verify"), 0.0)
+        self.seconds = dict.fromkeys(("load", "refute", "bounds", last, "rewrite", "certify", "verify"), 0.0)
         self._start = self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
@@ -168,11 +176,31 @@ class _Run:
             raise Interrupted("interrupted before anything was proved; nothing was written")
         return box, proof
 
-    def allowed(self, loaded: Loaded, box: Box, proof: Proof) -> Allowance:
-        """How far the outputs may move, less what earlier runs have spent."""
+    def made(self, loaded: Loaded, box: Box, proof: Proof, place: Path | None) -> tuple[Made, Certified | None]:
+        """Rewrite and rebuild; with a certificate, only what the independent checker accepts."""
         spent, level = spent_before(loaded), self.settings.guarantee
         self.notes += () if isinstance(level, Exact) else complaint(loaded, spent)
-        return allowance(level, loaded.network, box, proof.bounds, proof.facts, self.samples, spent)
+        allowed = allowance(level, loaded.network, box, proof.bounds, proof.facts, self.samples, spent)
+        solver = self.solver(proof)
+
+        def make(facts: Facts, bounds: Bounds, exact: bool) -> Made:
+            budget = {name: 0 * part for name, part in allowed.budget.items()} if exact else allowed.budget
+            rewriting = rewrite(Original(loaded.network, facts, bounds), budget, lambda: self.deadline.passed)
+            return _smaller(loaded, box, rewriting, allowed, facts, solver)
+
+        if place is None or _attested(proof.facts):
+            made, certified = make(proof.facts, proof.bounds, exact=False), None
+            if place is not None:
+                self.notes += ("no certificate: what a solver attests cannot be proved to anyone else",)
+            self.lap("rewrite")
+            return made, certified
+        points = {} if allowed.magnitudes is None else allowed.magnitudes.points
+        found = certify(loaded, box, proof, make, onnx_bytes, points, _settings(self.settings))
+        self.lap("certify")
+        if isinstance(found, str):
+            self.notes += (f"no certificate, and so nothing was removed (--no-certificate): {found}",)
+            return _whole(loaded, make(nothing(proof).facts, proof.bounds, exact=True), allowed, proof.facts), None
+        return found.made, found
 
     def solver(self, proof: Proof) -> SolverUse | None:
         """What a solver was asked, if one was."""
@@ -186,25 +214,26 @@ class _Run:
         loaded: Loaded,
         box: Box,
         proof: Proof,
-        rewriting: Rewriting | None = None,
-        guarantee: Guarantee | None = None,
+        made: Made | None = None,
+        certified: Certified | None = None,
+        place: Path | None = None,
         compressed: Sizes | None = None,
         outcome: Check | None = None,
     ) -> Report:
-        refusals: tuple[Refusal, ...] = () if rewriting is None else rewriting.refusals
-        kept, solver = None if rewriting is None else rewriting.kept, self.solver(proof)
+        solver = self.solver(proof)
         return Report(
             name=loaded.name,
             domain=box.description,
             assumption=box.assumption,
             model=measure(loaded),
             compressed=compressed,
-            layers=layer_rows(proof.facts, kept, solver is not None),
-            guarantee=guarantee,
-            floats=None if rewriting is None else rewriting.floats,
+            layers=layer_rows(proof.facts, None if made is None else made.rewriting.kept, solver is not None),
+            guarantee=None if made is None else made.guarantee,
+            floats=None if made is None else made.rewriting.floats,
             check=outcome,
+            certificate=None if certified is None or place is None else certificate_row(certified, place),
             seconds={**self.seconds, "total": time.perf_counter() - self._start},
-            refusals=refusals,
+            refusals=() if made is None else made.rewriting.refusals,
             notes=(*loaded.notes, *self.notes, *_opaque_notes(loaded.network)),
             cut_short=self.deadline.cut,
             solver=solver,
@@ -214,34 +243,43 @@ class _Run:
 
 def _smaller(
     loaded: Loaded, box: Box, rewriting: Rewriting, allowed: Allowance, facts: Facts, solver: SolverUse | None
-) -> tuple[Loaded, Rewriting, Guarantee]:
+) -> Made:
     """The model of a rewritten network, or the original where sharing weights had made it smaller than that."""
     promised = _labelled(allowed.promise(rewriting.epsilons), facts)
     small = rebuild(
         loaded, rewriting.network, described(loaded, box, promised, None if solver is None else str(solver))
     )
     if small is loaded:
-        return small, rewriting, allowed.promise(rewriting.epsilons)
+        return Made(small, rewriting, allowed.promise(rewriting.epsilons))
     if measure(small).parameters <= measure(loaded).parameters:
-        return small, rewriting, promised
+        return Made(small, rewriting, promised)
     why = "weights that several nodes share would have to be stored for each, and the model would grow"
+    whole = replace(rewriting, refusals=(Refusal(loaded.name, "nothing removed", why),))
+    return _whole(loaded, Made(small, whole, promised), allowed, facts)
+
+
+def _whole(loaded: Loaded, made: Made, allowed: Allowance, facts: Facts) -> Made:
+    """The original in place of what was made of it."""
+    epsilons = {name: 0 * values for name, values in made.rewriting.epsilons.items()}
     whole = replace(
-        rewriting,
+        made.rewriting,
         network=loaded.network,
-        epsilons={name: 0 * values for name, values in rewriting.epsilons.items()},
+        epsilons=epsilons,
         kept={node: np.arange(layer.units) for node, layer in facts.layers.items()},
         coordinates={},
-        floats=replace(rewriting.floats, after=rewriting.floats.before, deleted=0, unshown=0),
-        refusals=(Refusal(loaded.name, "nothing removed", why),),
+        floats=replace(made.rewriting.floats, after=made.rewriting.floats.before, deleted=0, unshown=0),
     )
-    return loaded, whole, allowed.promise(whole.epsilons)
+    return Made(loaded, whole, allowed.promise(epsilons))
+
+
+def _attested(facts: Facts) -> bool:
+    """Whether any verdict rests on a solver's word."""
+    return any(rung in (Rung.LEO, Rung.ISA) for layer in facts.layers.values() for rung in layer.rung)
 
 
 def _labelled(guarantee: Guarantee, facts: Facts) -> Guarantee:
     """A promise that rests on a solver's word says so, whatever its epsilon is."""
-    if all(rung not in (Rung.LEO, Rung.ISA) for layer in facts.layers.values() for rung in layer.rung):
-        return guarantee
-    return replace(guarantee, level="attested")
+    return replace(guarantee, level="attested") if _attested(facts) else guarantee
 
 
 def _opaque_notes(network: Network) -> list[str]:
@@ -250,3 +288,15 @@ def _opaque_notes(network: Network) -> list[str]:
         return []
     listed = ", ".join(f"{kind} x{count}" if count > 1 else kind for kind, count in sorted(kinds.items()))
     return [f"not modelled, passed through as they are: {listed}; units that they read are kept"]
+
+
+def _settings(settings: Settings) -> dict[str, str]:
+    """What the run was determined by, as text for the certificate."""
+    prover = settings.prover
+    limit = "none" if settings.time_limit is None else f"{settings.time_limit:g} s"
+    return {
+        "guarantee": str(settings.guarantee),
+        "prover": prover.method,
+        "seed": str(prover.seed),
+        "time limit": limit,
+    }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from reluce.certificate import Certified
 from reluce.facts import Verdict
 from reluce.io import Loaded, hand_over
 from reluce.report import Report
@@ -22,10 +23,13 @@ class Result:
         Sizes, verdicts, guarantee, deviation and seconds.
     loaded
         The compressed model as read back, for ``inspect`` the original.
+    certified
+        The certificate, with the bytes of the files that it is about; ``None`` where there is none.
     """
 
     report: Report
     loaded: Loaded = field(repr=False)
+    certified: Certified | None = field(default=None, repr=False)
 
     @cached_property
     def model(self) -> Any:
@@ -34,6 +38,11 @@ class Result:
         An ``onnx.ModelProto`` for paths, files and ONNX objects, a ``torch.nn.Module``, a scikit-learn estimator.
         """
         return hand_over(self.loaded)
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The certificate, as ``reluce-check`` reads it."""
+        return None if self.certified is None else self.certified.certificate
 
     @property
     def verdicts(self) -> Mapping[str, tuple[Verdict, ...]]:

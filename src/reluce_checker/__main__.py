@@ -65,7 +65,7 @@ def text(found: Proved) -> str:
     if not found.largest:
         promise = "no output differs, for every input of the domain, over the reals"
     else:
-        promise = f"no output differs by more than {found.largest:.6g}, for every input of the domain, over the reals"
+        promise = f"no output differs by more than {found.largest!r}, for every input of the domain, over the reals"
     level = f"within={float(found.budget)!r}" if found.level == "within" else found.level
     apart = {None: "", True: "\n  batches      each sample by itself", False: "\n  batches      of one sample only"}
     return (

@@ -1,9 +1,10 @@
-"""Smaller proofs still prove the same; leaves are those of a tree or are refused."""
+"""Compact proofs still prove the same with fewer digits; leaves cover the domain or are refused."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 from hypothesis import given, settings
@@ -13,16 +14,15 @@ from strategies import Case, box_of, chain, networks
 from reluce.bounds import Bounds, Interval, analyse
 from reluce.domain import Box
 from reluce.network import Array, Network
-from reluce.prove import BranchSettings, LeafProof
+from reluce.prove import BranchSettings, LeafProof, SlopeProof, compact
 from reluce.prove._alpha import unstable_ends, upper_bounds
 from reluce.prove._arrays import Arrays
 from reluce.prove._branch import branch
-from reluce.prove._compact import CompactSettings, compact_leaves, compact_slopes
 from reluce.prove._dual import Dual
-from reluce.prove._leaf_tree import leaf_tree
 from reluce.prove._records import leaf_proof
 from reluce.prove._replay import leaf_bounds, slope_bounds
 from reluce.prove._slopes import Descent
+from reluce_checker._facts import covers
 
 RANDOM = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
@@ -44,30 +44,45 @@ def random_tree(generator: np.random.Generator, coordinates: int) -> Array:
     return generator.permutation(np.array(leaves), axis=0)
 
 
+def truly_covers(split: Array) -> bool:
+    """Every choice of signs, one by one."""
+    choices = product((1, -1), repeat=split.shape[1])
+    return all((split * np.array(choice, dtype=np.int8) >= 0).all(axis=1).any() for choice in choices)
+
+
 @given(RANDOM, st.integers(0, 5))
 def test_trees_are_recognised(generator: np.random.Generator, coordinates: int) -> None:
+    """Also with leaves twice, and with leaves that were parents."""
     split = random_tree(generator, coordinates)
-    tree = leaf_tree(split)
-    assert tree is not None
-    assert sorted(tree.order) == list(range(len(split)))
-    for first, second, coordinate in zip(tree.first, tree.second, tree.coordinate, strict=True):
-        assert split[first, coordinate] == 1
-        assert np.array_equal(np.flatnonzero(split[first] - split[second]), [coordinate])
-        parent = split[[first]].copy()
-        parent[0, coordinate] = 0
-        assert leaf_tree(np.concatenate([np.delete(split, [first, second], axis=0), parent])) is not None
+    assert truly_covers(split)
+    assert covers(split)
+    one = generator.integers(len(split))
+    assert covers(np.concatenate([split, split[[one]]]))
+    parent = split.copy()
+    parent[one, np.flatnonzero(split[one])[:1]] = 0
+    assert not (split[one] == 0).all() or len(split) == 1
+    assert covers(np.concatenate([split, parent[[one]]])) <= truly_covers(np.concatenate([split, parent[[one]]]))
 
 
 @given(RANDOM, st.integers(1, 5))
 def test_holes_are_seen(generator: np.random.Generator, coordinates: int) -> None:
+    """Other leaves that are there twice do not stop them."""
     split = random_tree(generator, coordinates)
     lost = generator.integers(len(split))
-    assert leaf_tree(np.delete(split, lost, axis=0)) is None
-    assert leaf_tree(np.concatenate([split, split[[lost]]])) is None
+    hole = np.delete(split, lost, axis=0)
+    assert not covers(hole)
+    assert not covers(np.concatenate([hole, hole]))
     if split[lost].any():
         turned = split.copy()
-        turned[lost, np.flatnonzero(split[lost])[0]] *= -1
-        assert leaf_tree(turned) is None
+        turned[lost, generator.choice(np.flatnonzero(split[lost]))] *= -1
+        assert not covers(turned)
+
+
+@given(RANDOM, st.integers(0, 4), st.integers(0, 8))
+def test_what_covers_is_no_claim_too_much(generator: np.random.Generator, coordinates: int, leaves: int) -> None:
+    """Of leaves of no tree, too."""
+    split = generator.choice(np.array([0, 1, -1], dtype=np.int8), (leaves, coordinates))
+    assert truly_covers(split) or not covers(split)
 
 
 def proofs(network: Network, box: Box) -> list[tuple[Bounds, LeafProof]]:
@@ -87,7 +102,24 @@ def proofs(network: Network, box: Box) -> list[tuple[Bounds, LeafProof]]:
 
 
 def holds(network: Network, intervals: Mapping[str, Interval], proof: LeafProof) -> bool:
-    return leaf_tree(proof.split) is not None and bool((leaf_bounds(network, intervals, proof) <= 0).all())
+    return covers(proof.split) and bool((leaf_bounds(network, intervals, proof) <= 0).all())
+
+
+def compacted(network: Network, intervals: Mapping[str, Interval], proof: LeafProof) -> LeafProof:
+    small = compact(network, intervals, proof)
+    assert isinstance(small, LeafProof)
+    return small
+
+
+def digits(numbers: Array) -> Array:
+    """How many binary digits each number has, without the zeros in front and behind."""
+    mantissa = (np.frexp(numbers.astype(np.float64))[0] * 2.0**53).astype(np.int64)
+    lowest = mantissa & -mantissa
+    return np.where(mantissa == 0, 0, 54 - np.frexp(lowest.astype(np.float64))[1])
+
+
+def test_digits() -> None:
+    assert digits(np.array([0.0, 1.0, 0.25, 3.0, 5.0, 4096.0, 4095.0, 0.1])).tolist() == [0, 1, 1, 2, 3, 1, 12, 52]
 
 
 @given(networks(units=6))
@@ -95,14 +127,33 @@ def holds(network: Network, intervals: Mapping[str, Interval], proof: LeafProof)
 def test_compact_leaves_prove_the_same(case: Case) -> None:
     network, box = case
     for bounds, proof in proofs(network, box):
-        small = compact_leaves(network, bounds.intervals, proof)
+        small = compacted(network, bounds.intervals, proof)
         assert holds(network, bounds.intervals, small)
-        assert (small.tensor, small.row, small.sign) == (proof.tensor, proof.row, proof.sign)
-        assert len(small.split) <= len(proof.split)
-        assert len(small.alpha) <= len(small.split) == len(small.kind) == len(small.beta)
+        assert (small.upper <= 0).all()
+        assert (small.tensor, small.row, small.sign, small.places) == (
+            proof.tensor,
+            proof.row,
+            proof.sign,
+            proof.places,
+        )
+        assert np.array_equal(small.split, proof.split)
+        assert np.array_equal(small.above, proof.above)
         assert small.alpha.dtype == np.uint16
+        assert small.alpha.max(initial=0) <= 4096
         assert (small.beta >= 0).all()
         assert not small.beta[small.split == 0].any()
+
+
+@given(networks(units=6))
+@settings(deadline=None, max_examples=40)
+def test_compact_leaves_are_never_larger(case: Case) -> None:
+    network, box = case
+    for bounds, proof in proofs(network, box):
+        small = compacted(network, bounds.intervals, proof)
+        assert len(small.alpha) <= len(proof.alpha)
+        assert len(small.alpha) <= len(small.split) == len(small.kind) == len(small.beta) == len(small.upper)
+        assert (digits(small.alpha[small.kind]) <= digits(proof.alpha[proof.kind])).all()
+        assert (digits(small.beta) <= digits(proof.beta)).all()
 
 
 def hard() -> tuple[Network, Box]:
@@ -113,36 +164,38 @@ def hard() -> tuple[Network, Box]:
     return chain(first, (second[0], second[1] - 4.0), ([[1.0] * 10], None), box=box), box
 
 
-def test_fewer_leaves_and_slopes() -> None:
+def test_fewer_slopes_and_digits() -> None:
     """The twins claim the other sign, or leave the splits out."""
     network, box = hard()
     found = [(bounds, proof) for bounds, proof in proofs(network, box) if len(proof.split) > 4]
     assert found
     for bounds, proof in found:
-        small = compact_leaves(network, bounds.intervals, proof)
-        tree = leaf_tree(small.split)
-        assert tree is not None
-        assert np.array_equal(tree.order, np.arange(len(small.split)))
+        small = compacted(network, bounds.intervals, proof)
+        assert holds(network, bounds.intervals, small)
         assert len(small.alpha) < len(proof.alpha)
-        assert len(small.split) < len(proof.split)
+        assert 2 * digits(small.alpha[small.kind]).sum() < digits(proof.alpha[proof.kind]).sum()
+        assert 2 * digits(small.beta).sum() < digits(proof.beta).sum()
         assert not holds(network, bounds.intervals, replace(small, sign=-small.sign))
         assert not holds(network, bounds.intervals, replace(small, split=0 * small.split, beta=0 * small.beta))
-
-
-def test_without_budget_it_is_only_sorted() -> None:
-    network, box = hard()
-    poor = CompactSettings(merge=Descent(steps=0), kinds=0, bits=(), grids=())
-    for bounds, proof in proofs(network, box):
-        small = compact_leaves(network, bounds.intervals, proof, poor)
-        assert holds(network, bounds.intervals, small)
-        assert len(small.alpha) == len(small.split)
 
 
 def test_what_has_a_hole_keeps_it() -> None:
     network, box = hard()
     bounds, proof = max(proofs(network, box), key=lambda pair: len(pair[1].split))
     hole = replace(proof, split=proof.split[1:], kind=proof.kind[1:], beta=proof.beta[1:], upper=proof.upper[1:])
-    assert not holds(network, bounds.intervals, compact_leaves(network, bounds.intervals, hole))
+    assert not holds(network, bounds.intervals, compacted(network, bounds.intervals, hole))
+
+
+def test_leaves_that_prove_nothing_stay() -> None:
+    """Whatever is rounded has to prove its leaf: a false claim is not made true, and loses no digit."""
+    network, box = hard()
+    bounds, proof = max(proofs(network, box), key=lambda pair: len(pair[1].split))
+    false = replace(proof, sign=-proof.sign)
+    small = compacted(network, bounds.intervals, false)
+    open_ = leaf_bounds(network, bounds.intervals, small) > 0
+    assert open_.any()
+    assert np.array_equal(small.alpha[small.kind][open_], false.alpha[false.kind][open_])
+    assert np.array_equal(small.beta[open_], false.beta[open_])
 
 
 @given(networks(units=6))
@@ -156,6 +209,8 @@ def test_compact_slopes_prove_the_same(case: Case) -> None:
         proof = upper_bounds(dual, *unstable_ends(z), Descent(steps=20))
         ends = np.where(proof.signs > 0, z.upper.ravel()[proof.rows], -z.lower.ravel()[proof.rows])
         assert (proof.upper < ends).all(), "only what is better than the interval is kept"
-        small = compact_slopes(network, bounds.intervals, proof)
+        small = compact(network, bounds.intervals, proof)
+        assert isinstance(small, SlopeProof)
         assert (slope_bounds(network, bounds.intervals, small) <= proof.upper).all()
+        assert all(np.array_equal(mine, given) for mine, given in zip(small.claims, proof.claims, strict=True))
         assert ((small.alpha == proof.alpha) | (small.alpha == 0)).all()

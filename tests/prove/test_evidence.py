@@ -23,16 +23,15 @@ from reluce.prove import (
     ProverSettings,
     Record,
     SlopeProof,
-    SmallerSettings,
     SplitSettings,
+    compact,
     followed,
     prove,
-    smaller,
 )
-from reluce.prove._leaf_tree import leaf_tree
 from reluce.prove._replay import leaf_bounds, slope_bounds
 from reluce.prove._slopes import Descent
 from reluce.prove._split_tree import LEAF, halves_at
+from reluce_checker._facts import covers
 
 BOX = box_of((-1, 1), (-1, 1))
 NEEDS_SPLITS = chain(
@@ -49,7 +48,15 @@ def proof_of(network: Network, box: Box, closing: ClosingSettings) -> Proof:
 
 def before(network: Network, box: Box, evidence: Evidence) -> list[tuple[Record, Bounds]]:
     """Each record with the bounds that follow from those in front of it."""
-    return list(zip(evidence.records, followed(network, box, evidence), strict=False))
+    *known, _ = followed(network, box, evidence.records)
+    return list(zip(evidence.records, known, strict=True))
+
+
+def smaller(network: Network, box: Box, evidence: Evidence) -> Evidence:
+    """The same evidence, each record with as few digits as it needs."""
+    return Evidence(
+        tuple(compact(network, bounds.intervals, record) for record, bounds in before(network, box, evidence))
+    )
 
 
 def holds(network: Network, box: Box, record: Record, bounds: Bounds) -> bool:
@@ -58,7 +65,7 @@ def holds(network: Network, box: Box, record: Record, bounds: Bounds) -> bool:
         found = slope_bounds(network, bounds.intervals, record)
         return bool((found <= record.upper + 1e-9 * (1 + np.abs(record.upper))).all())
     if isinstance(record, LeafProof):
-        return leaf_tree(record.split) is not None and bool((leaf_bounds(network, bounds.intervals, record) <= 0).all())
+        return covers(record.split) and bool((leaf_bounds(network, bounds.intervals, record) <= 0).all())
     return bool(record.tree.proved().all()) and boxes_hold(network, box, record, bounds)
 
 
@@ -69,7 +76,7 @@ def boxes_hold(network: Network, box: Box, record: BoxProof, bounds: Bounds) -> 
     assert form is not None
     assert form.named(network)[0] == record.inputs
     assert np.array_equal(form.named(network)[1], record.elements)
-    engine = Engine(form, [bounds.intervals[other.inputs[0]] for other in form.nodes], plain=record.plain)
+    engine = Engine(form, [bounds.intervals[other.inputs[0]] for other in form.nodes])
     tree, waiting = record.tree, [(0, engine.root())]
     while waiting:
         number, here = waiting.pop()
@@ -80,9 +87,11 @@ def boxes_hold(network: Network, box: Box, record: BoxProof, bounds: Bounds) -> 
         exactly = (network, box, bounds.intervals, form, known, 0, rows, signs)
         if (upper > 0).any() and not ((upper <= 0) | holds_exactly(*exactly)).all():
             return False
-        if tree.dimension[number] != LEAF:
-            boxes = here if record.plain else known.boxes  # plain boxes are bounded by themselves
-            sides = halves_at(boxes, tree.dimension[[number]], tree.point[[number]])
+        dimension, point = tree.dimension[number], tree.point[number]
+        if dimension != LEAF:
+            if not here.low[0, dimension] <= point <= here.high[0, dimension]:
+                return False
+            sides = halves_at(known.boxes, tree.dimension[[number]], tree.point[[number]])
             waiting += zip((int(tree.child[number]), int(tree.child[number]) + 1), sides, strict=True)
     return True
 
@@ -103,22 +112,52 @@ def test_every_rung_leaves_a_record(name: str) -> None:
     closing, kind = CASES[name]
     proof = proof_of(NEEDS_SPLITS, BOX, closing)
     assert kind in kinds(proof)
-    for evidence in (proof.evidence, smaller(NEEDS_SPLITS, BOX, proof.evidence)):
-        assert len(evidence.records) == len(proof.evidence.records)
+    small = smaller(NEEDS_SPLITS, BOX, proof.evidence)
+    assert len(small.records) == len(proof.evidence.records)
+    for evidence in (proof.evidence, small):
         for record, bounds in before(NEEDS_SPLITS, BOX, evidence):
             assert holds(NEEDS_SPLITS, BOX, record, bounds)
-            assert not isinstance(record, BoxProof) or record.plain == (evidence is not proof.evidence)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_compact_records_claim_the_same(name: str) -> None:
+    """Trees of boxes have nothing to lose."""
+    evidence = proof_of(NEEDS_SPLITS, BOX, CASES[name][0]).evidence
+    for record, small in zip(evidence.records, smaller(NEEDS_SPLITS, BOX, evidence).records, strict=True):
+        assert type(small) is type(record)
+        assert small.tensor == record.tensor
+        assert all(np.array_equal(mine, given) for mine, given in zip(small.claims, record.claims, strict=True))
+        assert not isinstance(record, BoxProof) or small is record
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_records_are_all_it_takes(name: str) -> None:
     """The twin leaves them out."""
     proof = proof_of(NEEDS_SPLITS, BOX, CASES[name][0])
-    *_, last = followed(NEEDS_SPLITS, BOX, proof.evidence)
+    *_, last = followed(NEEDS_SPLITS, BOX, proof.evidence.records)
     first = analyse(NEEDS_SPLITS, BOX)
     proved, again, without = (stable(bounds) for bounds in (proof.bounds, last, first))
     assert (again >= proved).all()
     assert not (without >= proved).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_records_rest_on_those_before_alone(name: str) -> None:
+    """The first on ``analyse``; what comes later is not even looked at."""
+    records = proof_of(NEEDS_SPLITS, BOX, CASES[name][0]).evidence.records
+    (first,) = followed(NEEDS_SPLITS, BOX, ())
+    assert same(first, analyse(NEEDS_SPLITS, BOX))
+    whole = list(followed(NEEDS_SPLITS, BOX, records))
+    assert len(whole) == len(records) + 1
+    for count, bounds in enumerate(whole):
+        *_, last = followed(NEEDS_SPLITS, BOX, records[:count])
+        assert same(last, bounds)
+    assert not same(whole[0], whole[-1])
+
+
+def same(first: Bounds, second: Bounds) -> bool:
+    pairs = [(x, second.intervals[name]) for name, x in first.intervals.items()]
+    return all(np.array_equal(x.lower, y.lower) and np.array_equal(x.upper, y.upper) for x, y in pairs)
 
 
 def stable(bounds: Bounds) -> Array:
@@ -139,6 +178,11 @@ def test_records_hold_and_are_true(case: Case) -> None:
             assert holds(network, box, record, bounds)
             for row, sign, upper in zip(*record.claims, strict=True):
                 assert (truth[record.tensor][1][row] if sign > 0 else -truth[record.tensor][0][row]) <= upper
+        *_, last = followed(network, box, proof.evidence.records)
+        for name, (least, most) in truth.items():
+            z = last.intervals[name]
+            assert all(low <= true for low, true in zip(z.lower.ravel().tolist(), least, strict=True))
+            assert all(true <= high for high, true in zip(z.upper.ravel().tolist(), most, strict=True))
 
 
 def forged(record: Record) -> Iterator[Record]:
@@ -150,11 +194,13 @@ def forged(record: Record) -> Iterator[Record]:
         yield replace(record, sign=-record.sign)
         yield replace(record, split=0 * record.split, beta=0 * record.beta)
         yield replace(record, split=record.split[1:], kind=record.kind[1:], beta=record.beta[1:])
+        yield replace(record, split=np.abs(record.split))
     else:
         tree = record.tree
         yield replace(record, signs=-record.signs)
         yield replace(record, tree=replace(tree, closed=np.ones_like(tree.closed)))
         yield replace(record, tree=replace(tree, closed=np.zeros_like(tree.closed)))
+        yield replace(record, tree=replace(tree, point=np.full_like(tree.point, 4.0)))  # outside of the box
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -168,13 +214,6 @@ def test_forged_records_fail(name: str) -> None:
                 tried += 1
                 assert not holds(NEEDS_SPLITS, BOX, false, bounds)
     assert tried >= 4
-
-
-def test_trees_that_would_get_too_large_stay() -> None:
-    evidence = proof_of(NEEDS_SPLITS, BOX, ClosingSettings()).evidence
-    small = smaller(NEEDS_SPLITS, BOX, evidence, SmallerSettings(boxes=SplitSettings(boxes=0)))
-    assert [r.plain for r in small.records if isinstance(r, BoxProof)] == [False]
-    assert smaller(NEEDS_SPLITS, BOX, evidence, stop=lambda: True).records == evidence.records
 
 
 def test_no_proof_without_evidence() -> None:

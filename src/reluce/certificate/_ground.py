@@ -34,7 +34,7 @@ def supported(network: Network, facts: Facts, bounds: Bounds, records: tuple[Rec
 
 
 def grounds(
-    network: Network, box: Box, facts: Facts, bounds: Bounds, records: tuple[Record, ...], wanted: Mapping[str, Claims]
+    network: Network, box: Box, facts: Facts, records: tuple[Record, ...], wanted: Mapping[str, Claims]
 ) -> Iterator[Ground]:
     """What a certificate may stand on, from the smallest to all that was proved.
 
@@ -45,14 +45,11 @@ def grounds(
     ----------
     network, box
         The network and its domain.
-    facts, bounds, records
-        What was proved.
+    facts, records
+        What was proved, and how.
     wanted
         For pre-activations, the coordinates whose signs are needed.
     """
-    if not records:
-        yield supported(network, facts, bounds)
-        return
     few: list[Record] = []
     for _ in range(2):
         found = _followed(network, box, few)

@@ -166,8 +166,8 @@ def _needed(network: Network, ground: Ground, kept: Mapping[str, Array], deviate
     for node in network.relus:
         name = node.inputs[0]
         if name in front and name in ground.bounds.intervals:
-            mine = found.get(name, _Need(nothing, nothing, nothing))
-            needed[name] = replace(mine, bounded=np.arange(network.tensors[name].size))
+            need = found.get(name, _Need(nothing, nothing, nothing))
+            needed[name] = replace(need, bounded=np.arange(network.tensors[name].size))
         elif name in found:
             needed[name] = found[name]
     return needed

@@ -1,7 +1,7 @@
 """Models of every kind: read into a network, and built anew with what no rewrite touched left as it was."""
 
 from reluce.io._files import demand_writable, replace_file
-from reluce.io._kinds import hand_over, measure, rebuild, runtime
+from reluce.io._kinds import hand_over, measure, onnx_bytes, rebuild, runtime
 from reluce.io._load import load, loads
 from reluce.io._loaded import Group, Loaded, OnnxLoaded, Ranges, Runtime, Scaling, Sizes
 from reluce.io._open import open_model, to_torch
@@ -23,6 +23,7 @@ __all__ = [
     "load",
     "loads",
     "measure",
+    "onnx_bytes",
     "open_model",
     "rebuild",
     "replace_file",

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from reluce.io._as_onnx import as_onnx
 from reluce.io._load import loads
 from reluce.io._loaded import Loaded, OnnxLoaded, Run, Runtime, Sizes
 from reluce.io._measure import measure_onnx
@@ -44,6 +45,23 @@ def rebuild(loaded: Loaded, network: Network, metadata: Mapping[str, str]) -> Lo
         When the inputs of a node that Reluce does not model have changed.
     """
     raise NotImplementedError(f"no rule to build a {type(loaded).__name__}")
+
+
+@singledispatch
+def onnx_bytes(loaded: Loaded) -> bytes:
+    """The ONNX file that a claim about a model is about: its own, or one that means the same as its network.
+
+    Raises
+    ------
+    ModelError
+        When the network cannot be written as ONNX.
+    """
+    return as_onnx(loaded.network, loaded.name)
+
+
+@onnx_bytes.register
+def _(loaded: OnnxLoaded) -> bytes:
+    return loaded.data
 
 
 @singledispatch

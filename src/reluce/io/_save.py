@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from reluce.errors import OutputError, UsageError
-from reluce.io._files import commit, demand_writable, read_bytes, write_temporary
+from reluce.io._files import PathLike, commit, demand_writable, read_bytes, write_temporary
 from reluce.io._loaded import Loaded, OnnxLoaded
 
 Output = str | os.PathLike[str] | BinaryIO
@@ -40,27 +42,43 @@ def demand_output(model: Any, loaded: Loaded, output: Any) -> None:
     demand_writable(output)
 
 
-def save(loaded: Loaded, output: Output | None) -> None:
-    """Write an ONNX model, under its name only once the disk gives back what was written.
+def save(loaded: Loaded, output: Output | None, beside: Sequence[tuple[PathLike, bytes]] = ()) -> None:
+    """Write files that belong together, each under its name only once the disk gives back what was written.
+
+    All are written to temporary files first; then they take their names, the model last.
+
+    Parameters
+    ----------
+    loaded
+        The model; only ONNX is written.
+    output
+        Where it goes.
+    beside
+        Other files: paths and contents.
 
     Raises
     ------
     OutputError
-        When that fails; an older file is untouched.
+        When that fails; older files are untouched, as far as none has taken its name yet.
     """
-    if output is None or not isinstance(loaded, OnnxLoaded):
-        return
-    if not isinstance(output, str | os.PathLike):
-        try:
-            output.write(loaded.data)
-        except (OSError, ValueError) as error:  # full, closed, or opened for reading
-            raise OutputError(f"the result cannot be written to the open file ({error})") from error
-        return
-    temporary = write_temporary(output, loaded.data)
+    files = list(beside)
+    if isinstance(output, str | os.PathLike) and isinstance(loaded, OnnxLoaded):
+        files.append((output, loaded.data))
+    temporary: list[Path] = []
     try:
-        if read_bytes(temporary, compressed=os.fspath(output).endswith(".gz")) != loaded.data:
-            raise OutputError(f"{os.fspath(output)}: the disk gives back other bytes than were written")
+        for path, data in files:
+            temporary.append(write_temporary(path, data))
+            if read_bytes(temporary[-1], compressed=os.fspath(path).endswith(".gz")) != data:
+                raise OutputError(f"{os.fspath(path)}: the disk gives back other bytes than were written")
+        for (path, _), written in zip(files, temporary, strict=True):
+            commit(written, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for written in temporary:
+            written.unlink(missing_ok=True)
         raise
-    commit(temporary, output)
+    if output is None or isinstance(output, str | os.PathLike) or not isinstance(loaded, OnnxLoaded):
+        return
+    try:
+        output.write(loaded.data)
+    except (OSError, ValueError) as error:  # full, closed, or opened for reading
+        raise OutputError(f"the result cannot be written to the open file ({error})") from error

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from reluce._version import __version__
+from reluce.certificate import Certified
 from reluce.facts import Facts, FloatErrors, Guarantee, LayerFacts, Refusal, Rung, Verdict
 from reluce.io import Sizes
 from reluce.network import Array
@@ -80,10 +82,24 @@ class SolverUse:
 
 
 @dataclass(frozen=True)
+class CertificateRow:
+    """A certificate that the independent checker has accepted: where it is, its size, and what it holds."""
+
+    path: str
+    bytes: int
+    sha256: str
+    original_sha256: str
+    compressed_sha256: str
+    facts: int
+    signs: int
+
+
+@dataclass(frozen=True)
 class Report:
     """The outcome of ``compress`` or ``inspect``; printing it shows the tables that the command line shows.
 
-    ``solver`` is there where one was asked, ``floats`` where the network was rewritten.
+    ``solver`` is there where one was asked, ``floats`` where the network was rewritten, ``certificate`` where one was
+    written.
     """
 
     name: str
@@ -101,6 +117,7 @@ class Report:
     rungs: tuple[RungRow, ...] = ()
     solver: SolverUse | None = None
     floats: FloatErrors | None = None
+    certificate: CertificateRow | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values; infinite numbers become ``None``."""
@@ -128,6 +145,7 @@ class Report:
                 "measured_only": self.check.measured_only,
                 "note": self.check.note,
             }
+            result["certificate"] = None if self.certificate is None else asdict(self.certificate)
         result["seconds"] = dict(self.seconds)
         result["refusals"] = [asdict(refusal) for refusal in self.refusals]
         result["notes"] = list(self.notes)
@@ -139,6 +157,20 @@ class Report:
         from reluce.report._tables import as_text
 
         return as_text(self)
+
+
+def certificate_row(certified: Certified, place: Path) -> CertificateRow:
+    """What to say of a certificate."""
+    proved = certified.proved
+    return CertificateRow(
+        path=str(place),
+        bytes=len(certified.certificate),
+        sha256=proved.certificate,
+        original_sha256=proved.original,
+        compressed_sha256=proved.compressed,
+        facts=proved.facts,
+        signs=proved.claims,
+    )
 
 
 def layer_rows(facts: Facts, kept: Mapping[str, Array] | None, solver: bool = False) -> tuple[LayerRow, ...]:

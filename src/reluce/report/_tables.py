@@ -64,7 +64,7 @@ def _lines(report: Report) -> list[str]:
     lines = []
     if report.compressed is not None:
         lines += [_nothing_gone(report)] if report.compressed == report.model else []
-        lines += [_promise(report), *_floats(report), _check(report)]
+        lines += [_promise(report), *_certificate(report), *_floats(report), _check(report)]
     lines += [f"why kept: {refusal.where}: {refusal.what}: {refusal.why}" for refusal in report.refusals]
     lines += _undecided(report) + _solver(report)
     lines += [f"note: {note}" for note in report.notes]
@@ -74,7 +74,7 @@ def _lines(report: Report) -> list[str]:
     return [*lines, "seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in stages.items())]
 
 
-WRITING = ("rewrite", "verify")
+WRITING = ("rewrite", "certify", "verify")
 """Stages that ``inspect`` does not have."""
 
 
@@ -143,6 +143,14 @@ def _already(guarantee: Guarantee) -> str:
     if not spent:
         return ""
     return ", from this model; earlier runs had moved it by up to " + (_ceiling(spent) if spent < inf else "anything")
+
+
+def _certificate(report: Report) -> list[str]:
+    """Where the proof is that others can check."""
+    row = report.certificate
+    if row is None:
+        return []
+    return [f"Certificate: {row.path}, {row.bytes:,} bytes, proved by the independent checker (reluce-check)."]
 
 
 def _floats(report: Report) -> list[str]:
