@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth train-example long clean
+.PHONY: help demo test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth bench-certificates train-example long clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ bench-baselines: .venv/dev.stamp ## against LEO and ISA as published, on the sam
 
 bench-growth: .venv/core.stamp ## time against width and depth
 	$(BIN)/python benchmarks/growth.py --data $(RELUCE_DATA)
+
+bench-certificates: .venv/core.stamp ## what a certificate costs: units, seconds, bytes; what is done is not done again
+	$(BIN)/python benchmarks/certificates.py --data $(RELUCE_DATA)
 
 train-example: .venv/core.stamp ## train examples/digits.onnx again
 	$(BIN)/python examples/train_digits.py

@@ -86,7 +86,7 @@ def test_compress_writes_a_smaller_network_and_prints_what_it_did(source: Path, 
     assert reluce_command("compress", source, target, "--range", "0,1") == 0
     printed = capsys.readouterr()
     assert is_valid(target)
-    assert names(target.parent) == {"in.onnx", "out.onnx"}
+    assert names(target.parent) == {"in.onnx", "out.onnx", "out.cert"}
     assert printed.err == ""
     for word in ("range 0,1", "inactive", "parameters", "Guarantee: roundoff", "Check:", "h1"):
         assert word in printed.out
@@ -465,7 +465,7 @@ def test_a_report_that_cannot_be_written(tmp_path: Path, source: Path, target: P
     bad = tmp_path / "none" / "report.json"
     assert reluce_command("compress", source, target, "--range", "0,1", "--quiet", "--json", bad) == 5
     assert "report.json" in one_line(capsys)
-    assert names(tmp_path) <= {"in.onnx", "out.onnx"}
+    assert names(tmp_path) <= {"in.onnx", "out.onnx", "out.cert"}
 
 
 @pytest.mark.parametrize("existing", [False, True])
@@ -485,10 +485,15 @@ def test_a_result_that_fails_the_check_is_not_kept(
     if existing:
         target.write_bytes(b"precious")
     json_file = target.with_name("report.json")
-    assert reluce_command("compress", source, target, "--range", "0,1", "--json", json_file) == 1
+    plain = ("compress", source, target, "--range", "0,1", "--no-certificate", "--json", json_file)
+    assert reluce_command(*plain) == 1
     assert "output 'y'" in one_line(capsys)
     assert names(source.parent) == {"in.onnx"} | ({"out.onnx"} if existing else set())
     assert not existing or target.read_bytes() == b"precious"
+    # With a certificate the checker sees it first, and what it does not accept is not handed over.
+    assert reluce_command("compress", source, target, "--range", "0,1") == 0
+    assert "no certificate, and so nothing was removed" in " ".join(capsys.readouterr().out.split())
+    assert target.read_bytes() == source.read_bytes()
 
 
 @pytest.mark.parametrize("place", ["open_model", "prove", "rewrite", "rebuild", "check", "measure"])
@@ -551,7 +556,7 @@ def test_a_ctrl_c_in_the_middle_writes_what_was_proved(
     assert code == (4 if place == "rewrite" else code)
     assert code in (0, 4)
     assert is_valid(target)
-    assert names(source.parent) == {"in.onnx", "out.onnx"}
+    assert names(source.parent) == {"in.onnx", "out.onnx", "out.cert"}
     text = " ".join(capsys.readouterr().out.split())
     assert ("interrupted" in text) == (code == 4)
 
@@ -614,7 +619,7 @@ def test_a_ctrl_c_sent_to_the_process_leaves_the_whole_file_or_none(place: str, 
         assert names(tmp_path) == {"in.onnx"}
         assert "nothing was written" in err
     else:
-        assert names(tmp_path) == {"in.onnx", "out.onnx"}
+        assert names(tmp_path) == {"in.onnx", "out.onnx", "out.cert"}
         assert is_valid(target, 40)
         assert ("interrupted" in " ".join(out.split())) == (process.returncode == 4)
 

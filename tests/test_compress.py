@@ -59,7 +59,7 @@ EXACT, WITHIN = Settings(Exact()), Settings(Within(1e-5))
 def small(model: ModelProto, folder: Path, domain: Any = "0,1", **more: Any) -> tuple[Report, Path]:
     source, target = saved(model, folder / "in.onnx"), folder / "out.onnx"
     report = compress(source, domain, output=target, **more).report
-    assert {path.name for path in folder.iterdir()} == {"in.onnx", "out.onnx"}
+    assert {path.name for path in folder.iterdir()} == {"in.onnx", "out.onnx", "out.cert"}
     onnx.checker.check_model(onnx.load(target), full_check=True)
     return report, target
 
@@ -479,8 +479,13 @@ def test_points_that_float32_rounds_out_of_the_domain_do_not_fail_the_check(tmp_
     steep = 2.0**20
     model = chain([([[steep, steep], [1, -1]], [-steep / 2, 0]), ([[steep, 1]], [0])])
     upper = np.array([Fraction(1, 10), Fraction(4, 10)], object)
-    report, _ = small(model, tmp_path, Box({"x": np.full(2, Fraction(0), object)}, {"x": upper}))
-    assert report.layers[0].units == 2
+    source, box = saved(model, tmp_path / "in.onnx"), Box({"x": np.full(2, Fraction(0), object)}, {"x": upper})
+    report = compress(source, box, output=tmp_path / "out.onnx", certificate=False).report
+    assert report.layers[0].kept == 1
+    # The checker rounds such ends outward, where the unit does fire: with a certificate it stays, and the user is told.
+    report = compress(source, box, output=tmp_path / "out.onnx").report
+    assert report.layers[0].kept == 2
+    assert any("did not accept" in refusal.why for refusal in report.refusals)
 
 
 @pytest.mark.parametrize("value", ["", "=", "=0", "=-1", "=nan", "=inf", "=1,2"])

@@ -111,7 +111,8 @@ def _dense(op: Dense, x: Interval, forms: Forms) -> Interval:
         reach = (width @ form.size) * half
         low, high = centre - reach, centre + reach
     clear = np.ones(low.shape, dtype=bool) if known.all() else ~((~known).astype(np.int64) @ form.used.T).astype(bool)
-    return Interval(low.reshape(boxes, -1), high.reshape(boxes, -1), clear.reshape(boxes, -1))
+    size = x.known.shape[1] // form.inputs * form.outputs
+    return Interval(low.reshape(boxes, size), high.reshape(boxes, size), clear.reshape(boxes, size))
 
 
 def _scale(op: Scale | BatchNorm, x: Interval, size: int, forms: Forms) -> Interval:

@@ -35,6 +35,11 @@ class Constancy:
         """Coordinates in ``mask`` are constant with exactly the given float values."""
         return Constancy(mask, mask, Dyadic.of(np.where(mask, values, 0.0)))
 
+    def without(self, mask: Array) -> Constancy:
+        """The same, with nothing known of the coordinates in ``mask``."""
+        value = Dyadic(np.where(mask, 0, self.value.mantissa), self.value.exponent)
+        return Constancy(self.constant & ~mask, self.exact & ~mask, value)
+
     def zeroed(self, mask: Array) -> Constancy:
         """The same, with the coordinates in ``mask`` known to be exactly 0."""
         if not mask.any():

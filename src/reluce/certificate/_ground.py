@@ -106,13 +106,34 @@ def _followed(network: Network, box: Box, records: Sequence[Record]) -> _Followe
 
 
 def without(ground: Ground, network: Network, wrong: Mapping[str, Array]) -> Ground:
-    """The same without the verdicts of units that have some of the given coordinates, by pre-activation."""
-    layers = dict(ground.facts.layers)
+    """The same without the verdicts of units that have some of the given coordinates, by pre-activation.
+
+    Their bounds, and those of what the ReLU makes of them, then leave room for either sign: what lies behind keeps its
+    bounds, which the checker proves anew or does not accept either.
+    """
+    layers, bounds = dict(ground.facts.layers), ground.bounds
     for node in network.relus:
         if node.inputs[0] in wrong:
-            units = np.unique(units_of(network, node)[wrong[node.inputs[0]]])
-            layers[node.name] = _undecided(layers[node.name], np.isin(np.arange(layers[node.name].units), units))
-    return replace(ground, facts=replace(ground.facts, layers=layers))
+            units = units_of(network, node)
+            lost = np.isin(np.arange(layers[node.name].units), units[wrong[node.inputs[0]]])
+            layers[node.name] = _undecided(layers[node.name], lost)
+            bounds = _open(bounds, node, lost[units])
+    return replace(ground, facts=replace(ground.facts, layers=layers), bounds=bounds)
+
+
+LEAST = float(np.nextafter(0.0, 1.0))
+
+
+def _open(bounds: Bounds, node: Node, lost: Array) -> Bounds:
+    """Bounds that say of some coordinates of a ReLU neither that they are silent nor that they are constant."""
+    intervals, constants = dict(bounds.intervals), dict(bounds.constants)
+    for name in (node.inputs[0], *node.outputs):
+        x, known = intervals[name], constants[name]
+        mask = lost.reshape(x.lower.shape)
+        lower = np.where(mask, np.minimum(x.lower, -LEAST if name == node.inputs[0] else 0.0), x.lower)
+        intervals[name] = Interval(lower, np.where(mask, np.maximum(x.upper, LEAST), x.upper), x.slack)
+        constants[name] = known.without(mask)
+    return replace(bounds, intervals=intervals, constants=constants)
 
 
 def units_of(network: Network, node: Node) -> Array:

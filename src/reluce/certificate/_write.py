@@ -81,7 +81,10 @@ def write_certificate(
                 for name in network.outputs
             ],
             "points": [
-                {"input": name, "values": np.asarray(values, dtype=np.float64).reshape(len(values), -1)}
+                {
+                    "input": name,
+                    "values": np.asarray(values, dtype=np.float64).reshape(len(values), network.tensors[name].size),
+                }
                 for name, values in points.items()
             ],
             "slopes": _slopes(network, ground.bounds, needed),
