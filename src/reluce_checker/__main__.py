@@ -63,16 +63,15 @@ def main(arguments: list[str] | None = None) -> int:
 def text(found: Proved) -> str:
     """What was proved, in words."""
     if not found.largest:
-        promise = "no output differs, for every input of the domain, over the reals"
+        promise = "no output differs, for every sample of the domain, over the reals"
     else:
-        promise = f"no output differs by more than {found.largest!r}, for every input of the domain, over the reals"
+        promise = f"no output differs by more than {found.largest!r}, for every sample of the domain, over the reals"
     level = f"within={float(found.budget)!r}" if found.level == "within" else found.level
-    apart = {None: "", True: "\n  batches      each sample by itself", False: "\n  batches      of one sample only"}
     return (
         f"proved: {promise}\n"
         f"  level        {level}\n"
         f"  ReLUs        {found.units[0]} -> {found.units[1]}\n"
-        f"  facts        {found.facts} bounds, {found.claims} signs{apart[found.separate]}\n"
+        f"  facts        {found.facts} bounds, {found.claims} signs\n"
         f"  original     {found.original}\n"
         f"  compressed   {found.compressed}\n"
         f"  certificate  {found.certificate} ({found.producer})"

@@ -12,7 +12,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from reluce_checker._batch import separate
 from reluce_checker._certificate import Certificate, read_certificate
 from reluce_checker._domain import Domain, demand_box, enclosed, within
 from reluce_checker._errors import NotProved
@@ -33,8 +32,8 @@ ROUNDOFF = 16
 class Proved:
     """What was proved of two files.
 
-    ``epsilon`` has for each graph output the largest difference of each coordinate, as stated and proved; ``exact``
-    says that all are 0. ``separate`` says that the samples of a batch were seen not to mix (None: no free batch axis).
+    ``epsilon`` has for each graph output the largest difference of each coordinate, as stated and proved. It is about
+    one sample at a time: where the batch axis has a free length, that is 1.
     """
 
     level: str
@@ -47,7 +46,6 @@ class Proved:
     compressed: str
     certificate: str
     producer: str
-    separate: bool | None
 
     @property
     def largest(self) -> float:
@@ -85,14 +83,15 @@ def check(original: bytes, compressed: bytes, certificate: bytes, domain: Callab
     graph, small = read_graph(original), read_graph(compressed)
     _demand_same_interface(graph, small)
     outer = demand_box(graph, stated.domain)
-    outside = within(domain(graph), outer)
+    inner = demand_box(graph, domain(graph))
+    outside = within(inner, outer)
     if outside is not None:
         raise NotProved(f"the domain of input {outside!r} is larger than the one that the certificate is about")
     forms, inputs = Forms(), {name: enclosed(ends) for name, ends in outer.items()}
     intervals = proved_intervals(graph, forms, inputs, stated)
     moved = Relations(Backward(graph, forms, intervals), small, stated.relations).deviation
     _demand_epsilon(graph, stated, {name: moved[name] for name in graph.outputs})
-    _demand_level(graph, forms, stated, outer)
+    _demand_level(graph, forms, stated, inner)
     return Proved(
         level=stated.level,
         budget=stated.budget,
@@ -104,7 +103,6 @@ def check(original: bytes, compressed: bytes, certificate: bytes, domain: Callab
         compressed=hashes[1],
         certificate=hashes[2],
         producer=stated.producer,
-        separate=_both_separate(graph, small, original, compressed),
     )
 
 
@@ -138,10 +136,10 @@ def _demand_epsilon(graph: Graph, stated: Certificate, found: Mapping[str, Exact
             raise NotProved(f"output {name!r}, coordinate {k}: {number:.6g} is proved, {values[k]:.6g} is claimed")
 
 
-def _demand_level(graph: Graph, forms: Forms, stated: Certificate, outer: Domain) -> None:
+def _demand_level(graph: Graph, forms: Forms, stated: Certificate, inner: Domain) -> None:
     """The stated epsilons are allowed at the stated level."""
     if stated.level == "roundoff":
-        magnitude = _magnitudes(graph, forms, stated.points, outer)
+        magnitude = _magnitudes(graph, forms, stated.points, inner)
     for name, values in stated.epsilon.items():
         if stated.level == "roundoff":
             unit = -53 if graph.formats[name] == "float64" else -24
@@ -159,7 +157,7 @@ def _demand_level(graph: Graph, forms: Forms, stated: Certificate, outer: Domain
             )
 
 
-def _magnitudes(graph: Graph, forms: Forms, points: Mapping[str, Array], outer: Domain) -> dict[str, Exact]:
+def _magnitudes(graph: Graph, forms: Forms, points: Mapping[str, Array], inner: Domain) -> dict[str, Exact]:
     """Lower bounds of the largest absolute value of each output, from points of the domain."""
     if not points:
         return {name: Exact.zeros((graph.size(name),)) for name in graph.outputs}
@@ -167,7 +165,7 @@ def _magnitudes(graph: Graph, forms: Forms, points: Mapping[str, Array], outer: 
     if set(points) != set(graph.inputs) or len(count) != 1:
         raise NotProved("the certificate's points are not points of the network's inputs")
     for name, values in points.items():
-        low, high = outer[name]
+        low, high = inner[name]
         if values.shape[1] != len(low):
             raise NotProved(f"the certificate's points do not have the size of input {name!r}")
         for row in values:
@@ -190,11 +188,6 @@ def _largest(x: Interval, size: int) -> Exact:
     for k in range(len(x.known)):
         best = best.maximum(certain[k])
     return best
-
-
-def _both_separate(graph: Graph, small: Graph, original: bytes, compressed: bytes) -> bool | None:
-    found = [separate(graph, read_graph(original, 2)), separate(small, read_graph(compressed, 2))]
-    return None if None in found else all(found)
 
 
 def as_float(value: Exact) -> float:

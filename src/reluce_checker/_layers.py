@@ -124,15 +124,16 @@ class Layers:
             if len(node.outputs) == 1 and node.outputs[0] in functional.coefficients:
                 self._backward.substitute(functional, node)
         weight, error = dict[int, Array](), _float(functional.slack, up=True)
-        constant = functional.constant
+        constant, hidden = functional.constant, dict[int, Exact]()
         for key, A in functional.coefficients.items():
             if key in self._outputs:
-                number = self._outputs[key]
-                weight[number] = weight[number] + _float(A) if number in weight else _float(A)
+                number = self._outputs[key]  # several ReLUs may read one tensor: sums are rounded, not parts
+                hidden[number] = hidden[number] + A if number in hidden else A
             elif key in graph.inputs:
                 constant = self._vary(key, A, constant, weight)
             else:
                 raise ValueError(f"{key!r} is neither an input nor a ReLU's output")
+        weight.update({number: _float(A) for number, A in hidden.items()})
         z = self._backward.intervals[name]
         if not z.known.all():
             raise ValueError(f"{name!r} is not bounded")

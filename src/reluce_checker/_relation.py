@@ -187,7 +187,9 @@ class Relations:
         if not (names and whole and same_operation(node.op, before.op)):
             return False
         shapes = all(
-            self.small.shapes[n] == self.original.shapes[self.images[n].of] for n in (*node.inputs, *node.outputs)
+            self.small.shapes[n] == self.original.shapes[self.images[n].of]
+            and self.small.formats[n] == self.original.formats[self.images[n].of]
+            for n in (*node.inputs, *node.outputs)
         )
         identical = all(
             image.copies and (image.kept is None or np.array_equal(image.kept, np.arange(len(image.kept))))
@@ -329,8 +331,8 @@ class Relations:
         d = self.deviation[source].reshape(positions, inputs)
         carried = (d @ form.size).reshape(-1) if d.sign.any() else Exact.zeros((len(y.kept),))
         before = self.original.producer[y.of]
-        simple = positions == 1 and isinstance(before.op, Dense) and before.inputs == (x.of,) and x.copies and y.copies
-        if simple and isinstance(before.op, Dense) and len(np.unique(x.kept)) == len(x.kept):
+        simple = isinstance(before.op, Dense) and before.inputs == (x.of,) and x.copies and y.copies
+        if simple and isinstance(before.op, Dense) and self._one_position(before.op, x, y, positions):
             coefficients, constant = self._difference(op, before.op, x.kept, y.kept)
             return carried + self._residual(output, {x.of: coefficients}, constant)
         rows = np.arange(len(y.kept))
@@ -343,6 +345,12 @@ class Relations:
         if x.of == y.of:
             return carried + self._residual(output, {x.of: coefficients - wanted}, constant)
         return carried + self._residual(output, {x.of: coefficients, y.of: -wanted}, constant)
+
+    def _one_position(self, old: Dense, x: Image, y: Image, positions: int) -> bool:
+        """Whether a dense layer reads one position in both networks, and each coordinate of it at most once."""
+        outputs, inputs = old.weight.shape
+        whole = positions == 1 and (self.original.size(x.of), self.original.size(y.of)) == (inputs, outputs)
+        return whole and x.kept is not None and len(np.unique(x.kept)) == len(x.kept)
 
     def _difference(self, new: Dense, old: Dense, columns: Array, rows: Array) -> tuple[Exact, Exact]:
         """``W' R - R+ W`` and ``b' - R+ b`` for copies; entries that are equal bit by bit are 0 without arithmetic."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from oracle import ranges
 from strategies import Case, box_of, chain, networks
 
@@ -165,8 +166,18 @@ def stable(bounds: Bounds) -> Array:
     return np.concatenate([((z.lower >= 0) | (z.upper <= 0)).ravel() for z in ends])
 
 
-@given(networks(units=5))
-@settings(deadline=None, max_examples=8)
+def hard(seed: int) -> Case:
+    """A network whose bounds are too loose: there is something to prove."""
+    generator = np.random.default_rng(seed)
+    (W, b), (V, c) = ((generator.normal(size=(4, n)), generator.normal(size=4) / 2) for n in (2, 4))
+    reached = np.maximum(generator.uniform(-1, 1, (4096, 2)) @ W.T + b, 0) @ V.T
+    return chain((W, b), (V, -reached.max(axis=0) - 0.05 * np.ptp(reached, axis=0)), ([[1.0] * 4], None), box=BOX), BOX
+
+
+@given(networks(units=5) | st.integers(0, 2**32 - 1).map(hard))
+@settings(deadline=None, max_examples=6)
+@example(hard(0))
+@example(hard(1))
 def test_records_hold_and_are_true(case: Case) -> None:
     network, box = case
     truth = ranges(network, box)
