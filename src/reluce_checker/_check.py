@@ -14,7 +14,7 @@ import numpy as np
 
 from reluce_checker._certificate import Certificate, read_certificate
 from reluce_checker._domain import Domain, demand_box, enclosed, within
-from reluce_checker._errors import NotProved
+from reluce_checker._errors import NotProved, Unreadable, Usage
 from reluce_checker._exact import Exact
 from reluce_checker._facts import proved_intervals
 from reluce_checker._forms import Forms
@@ -75,6 +75,15 @@ def check(original: bytes, compressed: bytes, certificate: bytes, domain: Callab
     NotProved
         Naming the first thing that does not follow.
     """
+    try:
+        return _check(original, compressed, certificate, domain)
+    except (Unreadable, NotProved, Usage):
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # whatever was not foreseen proves nothing
+        raise NotProved(f"the files cannot be followed: {type(error).__name__}: {error}") from error
+
+
+def _check(original: bytes, compressed: bytes, certificate: bytes, domain: Callable[[Graph], Domain]) -> Proved:
     hashes = [hashlib.sha256(data).hexdigest() for data in (original, compressed, certificate)]
     stated = read_certificate(certificate)
     for name, found, said in (("original", hashes[0], stated.original), ("compressed", hashes[1], stated.compressed)):
@@ -141,6 +150,8 @@ def _demand_level(graph: Graph, forms: Forms, stated: Certificate, inner: Domain
     if stated.level == "roundoff":
         magnitude = _magnitudes(graph, forms, stated.points, inner)
     for name, values in stated.epsilon.items():
+        if graph.shapes[name] is None:
+            continue
         if stated.level == "roundoff":
             unit = -53 if graph.formats[name] == "float64" else -24
             allowed = magnitude[name] * Exact(np.array(ROUNDOFF, dtype=object), unit)

@@ -94,9 +94,9 @@ def _array(reference: Any, arrays: memoryview) -> np.ndarray[Any, Any]:
             kind = TYPES[kind]
         case _:
             raise Unreadable("the certificate refers to an array in a way that is not understood")
-    if type(offset) is not int or offset < 0 or any(n < 0 for n in shape) or len(shape) > 4:
+    if type(offset) is not int or offset < 0 or not all(0 <= n <= LARGEST for n in shape) or len(shape) > 2:
         raise Unreadable("the certificate refers to an array of impossible place or shape")
     end = offset + prod(shape) * np.dtype(kind).itemsize
-    if end > len(arrays):
+    if end > len(arrays) or prod(n or 1 for n in shape) > LARGEST:
         raise Unreadable("the certificate refers to an array beyond its end")
     return np.frombuffer(arrays[offset:end], dtype=kind).reshape(shape)

@@ -133,7 +133,7 @@ def split_bounds(fact: Split, backward: Backward, certificate: Certificate) -> t
     known = pre_activations(backward.graph)
     ends = np.cumsum([0, *(backward.graph.size(name) if name in known else 0 for name in fact.over)])
     fits = known.issuperset(fact.over) and len(set(fact.over)) == len(fact.over)
-    if not fits or ends[-1] != fact.split.shape[1]:
+    if not fits or not len(fact.rows) or ends[-1] != fact.split.shape[1]:
         raise NotProved(f"the splits for {fact.tensor!r} are not about the coordinates of pre-activations")
     order = np.argsort(fact.rows, kind="stable")
     rows, first = np.unique(fact.rows[order], return_index=True)

@@ -47,6 +47,10 @@ class Interval:
         """Every coordinate known."""
         return Interval(low, high, np.ones(low.shape, dtype=bool))
 
+    def rows(self, rows: Array) -> Interval:
+        """Some of the boxes."""
+        return Interval(self.low[rows], self.high[rows], self.known[rows])
+
     @property
     def active(self) -> Array:
         """Where the coordinate is never negative."""
@@ -70,7 +74,8 @@ class Interval:
 
 def interval(node: Node, inputs: list[Interval], size: int, forms: Forms) -> Interval:
     """The interval of a node's output of ``size`` coordinates."""
-    boxes = len(inputs[0].known) if inputs else 1
+    boxes = max((len(x.known) for x in inputs), default=1)
+    inputs = [x if len(x.known) == boxes else x.rows(np.zeros(boxes, dtype=np.int64)) for x in inputs]
     match node.op:
         case Dense():
             return _dense(node.op, inputs[0], forms)

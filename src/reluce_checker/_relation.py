@@ -325,6 +325,8 @@ class Relations:
         if not isinstance(op, Dense) or x.kept is None or y.kept is None or x.of not in self.backward.intervals:
             raise NotProved(f"tensor {output!r} is computed from something of which nothing is known")
         outputs, inputs = op.weight.shape
+        if 0 in (outputs, inputs):
+            raise NotProved(f"tensor {output!r} comes from a layer without inputs or outputs")
         form, positions = self.forms.dense(op), len(y.kept) // outputs
         if positions * outputs * self.original.size(x.of) * positions > MOST:
             raise NotProved(f"tensor {output!r}: its relation has too many coefficients")

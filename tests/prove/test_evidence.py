@@ -169,7 +169,7 @@ def stable(bounds: Bounds) -> Array:
 def hard(seed: int) -> Case:
     """A network whose bounds are too loose: there is something to prove."""
     generator = np.random.default_rng(seed)
-    (W, b), (V, c) = ((generator.normal(size=(4, n)), generator.normal(size=4) / 2) for n in (2, 4))
+    W, b, V = generator.normal(size=(4, 2)), generator.normal(size=4) / 2, generator.normal(size=(4, 4))
     reached = np.maximum(generator.uniform(-1, 1, (4096, 2)) @ W.T + b, 0) @ V.T
     return chain((W, b), (V, -reached.max(axis=0) - 0.05 * np.ptp(reached, axis=0)), ([[1.0] * 4], None), box=BOX), BOX
 

@@ -116,6 +116,7 @@ class _Work:
         self.as_onnx, self.points, self.settings = as_onnx, points, settings
         self.original = as_onnx(loaded)
         self.wrong: dict[str, Array] = {}
+        self.removable: Mapping[str, Array] | None = None  # what the rewriting with all that was proved has kept
 
     @property
     def network(self) -> Network:
@@ -126,7 +127,8 @@ class _Work:
         facts, bounds = self.proof.facts, self.proof.bounds
         ground = supported(self.network, facts, bounds)
         if self.proof.evidence.records:
-            wanted = claimed(self.network, ground, self.make(facts, bounds, False).rewriting.kept)
+            self.removable = self.make(facts, bounds, False).rewriting.kept
+            wanted = claimed(self.network, ground, self.removable)
             for ground in grounds(self.network, self.box, facts, self.proof.evidence.records, wanted):
                 yield ground, False
         else:
@@ -158,7 +160,7 @@ class _Work:
         )
         ends: Domain = {name: (low.ravel(), self.box.upper[name].ravel()) for name, low in self.box.lower.items()}
         proved = check(self.original, compressed, data, lambda graph: ends)
-        lost = _lost(self.proof.facts, ground.facts, made)
+        lost = _lost(self.proof.facts, ground.facts, made, self.removable)
         return Certified(
             replace(made, rewriting=replace(rewriting, refusals=(*rewriting.refusals, *lost))),
             ground.facts,
@@ -178,13 +180,14 @@ def nothing(proof: Proof) -> Ground:
     return Ground(replace(proof.facts, layers=layers), proof.bounds)
 
 
-def _lost(before: Facts, after: Facts, made: Made) -> list[Refusal]:
-    """Units that were proved stable, but whose proof the checker did not accept."""
+def _lost(before: Facts, after: Facts, made: Made, removable: Mapping[str, Array] | None) -> list[Refusal]:
+    """Stable units that were kept only because the checker did not accept the proof of it."""
     found = []
     for name, layer in before.layers.items():
-        lost = (layer.verdict != after.layers[name].verdict)[made.rewriting.kept[name]]
-        if lost.any():
-            count = int(lost.sum())
+        kept = made.rewriting.kept[name]
+        lost = kept[layer.verdict[kept] != after.layers[name].verdict[kept]]
+        count = len(lost if removable is None else np.setdiff1d(lost, removable[name]))
+        if count:
             what = f"{count} stable {'unit' if count == 1 else 'units'} kept"
             found.append(Refusal(layer.layer, what, "the independent checker did not accept the certificate of it"))
     return found

@@ -78,15 +78,14 @@ class Claims:
 def _resting(
     network: Network, records: Sequence[Record], tensors: set[str], missing: Mapping[str, set[tuple[int, int]]]
 ) -> list[Record]:
-    """The records that prove missing signs, and those that prove signs in front of them."""
+    """The records that prove missing signs, and those about tensors in front of them, which they may rest on."""
     producers = [network.producer[name] for name in tensors if name in network.producer]
     front = network.ancestors([name for node in producers for name in node.inputs])
     chosen = []
     for record in records:
         rows, signs, upper = record.claims
-        mine = {(int(row), int(sign)) for row, sign in zip(rows, signs, strict=True)}
-        in_front = record.tensor in front and bool((upper <= 0).any())
-        if in_front or mine & missing.get(record.tensor, set()):
+        mine = {(int(row), int(sign)) for row, sign in zip(rows[upper <= 0], signs[upper <= 0], strict=True)}
+        if record.tensor in front or mine & missing.get(record.tensor, set()):
             chosen.append(record)
     return chosen
 
