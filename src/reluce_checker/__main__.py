@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import io
 import sys
 import zlib
 from pathlib import Path
@@ -14,6 +15,9 @@ from reluce_checker._errors import NotProved, Unreadable, Usage
 from reluce_checker._graph import Graph
 
 PROVED, NOT_PROVED, USAGE, UNREADABLE = 0, 1, 2, 3
+
+LARGEST = 1 << 31
+"""Bytes of a decompressed network; a protobuf cannot be larger."""
 
 EPILOG = """exit codes: 0 proved, 1 not proved, 2 a request that makes no sense, 3 a file that cannot be relied upon"""
 
@@ -92,7 +96,11 @@ def _bytes(name: str) -> bytes:
     if not name.endswith(".gz"):
         return data
     try:
-        return gzip.decompress(data)
+        with gzip.open(io.BytesIO(data)) as file:
+            plain = file.read(LARGEST + 1)
+        if len(plain) > LARGEST:
+            raise Unreadable(f"{name}: more than {LARGEST} bytes once it is decompressed")
+        return plain
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable(f"{name}: cannot be decompressed ({error})") from error
 

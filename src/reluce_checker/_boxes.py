@@ -23,6 +23,9 @@ from reluce_checker._linear import SLOPE_BITS, Backward, Slopes
 CHUNK = 128
 """Boxes at a time: bounds the memory."""
 
+MOST_DOUBTFUL = 5000
+"""So often float64 may leave a goal to exact arithmetic."""
+
 
 def closes(fact: Boxes, backward: Backward) -> Array:
     """Which goals of a tree are proved, ``(goals,)``.
@@ -67,7 +70,7 @@ def _order(fact: Boxes) -> list[int]:
 def _holds(fact: Boxes, layers: Layers, backward: Backward) -> Array:
     """Which goals that are said to be closed on a node are so, ``(nodes, goals)``."""
     goals = fact.closed.astype(bool)
-    holds = np.zeros(goals.shape, dtype=bool)
+    holds, doubtful = np.zeros(goals.shape, dtype=bool), 0
     stack = [(np.zeros(1, dtype=np.int64), layers.whole())]
     while stack:
         nodes, boxes = stack.pop()
@@ -79,6 +82,9 @@ def _holds(fact: Boxes, layers: Layers, backward: Backward) -> Array:
         units, signs = fact.rows[goal], fact.signs[goal]
         found = layers.bound(len(layers.layers) - 1, boxes, relaxed, row, units, signs.astype(np.float64)) <= 0
         for k in np.flatnonzero(~found):
+            doubtful += 1
+            if doubtful > MOST_DOUBTFUL:
+                raise NotProved(f"the boxes for {fact.tensor!r}: too many of them do not follow in float64")
             found[k] = _exactly(layers, boxes.rows(row[[k]]), relaxed, row[k], units[k], int(signs[k]), backward)
         holds[nodes[row], goal] = found
         inner = np.flatnonzero(fact.dimension[nodes] >= 0)

@@ -130,7 +130,7 @@ def read_certificate(data: bytes) -> Certificate:
     return Certificate(
         original=top.part("original").text("sha256"),
         compressed=top.part("compressed").text("sha256"),
-        producer=top.text("producer"),
+        producer=top.printable("producer"),
         level=top.word("level", LEVELS),
         budget=top.number("budget"),
         domain={name: (part.ends("lower"), part.ends("upper")) for name, part in top.named("domain", "input")},
@@ -147,10 +147,13 @@ def _fact(part: _Part) -> Fact:
     tensor = part.text("tensor")
     match part.word("kind", ("linear", "split", "boxes")):
         case "linear":
-            return Linear(tensor, part.sign("sign"), part.rows("rows"), part.word("below", BELOW))
+            rows = part.rows("rows")
+            if (np.diff(rows) <= 0).any():
+                raise part.wrong("rows", "coordinates in rising order")
+            return Linear(tensor, part.sign("sign"), rows, part.word("below", BELOW))
         case "split":
             split = part.array("split", "s1", 2)
-            if (np.abs(split) > 1).any():
+            if not np.isin(split, (-1, 0, 1)).all():
                 raise part.wrong("split", "1, -1 or 0")
             above, below = part.slopes("above", 1), part.slopes("below", 2)
             which, beta = part.rows("which"), part.floats("beta", 1)
@@ -170,8 +173,10 @@ def _fact(part: _Part) -> Fact:
         tensor, part.rows("rows"), signs, tuple(part.texts("inputs")), part.rows("places"), dimension,
         part.floats("point", 1), part.array("child", "i4", 1), part.array("closed", "u1", 2),
     )  # fmt: skip
-    if signs.shape != found.rows.shape or (np.abs(signs) != 1).any():
+    if signs.shape != found.rows.shape or not np.isin(signs, (-1, 1)).all():
         raise part.wrong("signs", "1 or -1 for each goal")
+    if len(np.unique(2 * found.rows + (signs > 0))) < len(signs):
+        raise part.wrong("rows", "every goal once")
     if len(found.inputs) != len(found.places) or len(set(zip(found.inputs, found.places.tolist(), strict=True))) < len(
         found.places
     ):
@@ -215,6 +220,12 @@ class _Part:
 
     def text(self, key: str) -> str:
         return str(self._get(key, str, "text"))
+
+    def printable(self, key: str) -> str:
+        value = self.text(key)
+        if not value.isprintable() or len(value) > 200:
+            raise self.wrong(key, "a short printable text")
+        return value
 
     def texts(self, key: str) -> list[str]:
         values = self._get(key, list, "a list of texts")

@@ -27,6 +27,9 @@ TYPES = {"f8": "<f8", "i8": "<i8", "i4": "<i4", "u2": "<u2", "u1": "|u1", "s1": 
 LARGEST = 1 << 31
 """Most bytes of a decompressed certificate."""
 
+LONGEST = 1 << 23
+"""Most bytes of its text; lists and objects of it take up to a hundred times as much memory."""
+
 DEEPEST = 12
 """Deepest nesting of the text."""
 
@@ -50,6 +53,8 @@ def unpack(data: bytes) -> dict[str, Any]:
     if len(body) < 8 or struct.unpack("<Q", body[:8])[0] > len(body) - 8:
         raise Unreadable("the certificate's text is cut off")
     end = 8 + struct.unpack("<Q", body[:8])[0]
+    if end > LONGEST:
+        raise Unreadable(f"the certificate's text has {end} bytes; at most {LONGEST} are read")
     try:
         text = json.loads(body[8:end].decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

@@ -35,6 +35,9 @@ TINY = 1e-290
 HUGE = 1e100
 """Networks with larger numbers than this are left to exact arithmetic: nothing here may overflow."""
 
+WIDEST = 4096
+"""Coordinates of a tensor whose coefficients are written out."""
+
 INPUT = 0
 
 
@@ -119,6 +122,8 @@ class Layers:
 
     def _layer(self, name: str) -> Layer:
         graph = self._backward.graph
+        if graph.size(name) > WIDEST:
+            raise ValueError(f"{name!r} has more than {WIDEST} coordinates")
         functional = self._backward.unit_rows(name, np.arange(graph.size(name)), 1)
         for node in reversed(graph.nodes):
             if len(node.outputs) == 1 and node.outputs[0] in functional.coefficients:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from reluce_checker._errors import NotProved
 from reluce_checker._exact import Exact
 from reluce_checker._forms import Forms
 from reluce_checker._graph import Add, Array, BatchNorm, Constant, Dense, Graph, Node, Relu, Scale, Select
@@ -122,11 +123,17 @@ class Backward:
                 best, unbounded = Exact(mantissa, low), unbounded & none
         return best, unbounded
 
+    def _fits(self, name: str, A: Exact) -> None:
+        """Coefficients are never broadcast: there is one for each coordinate."""
+        if A.shape[1] != self.graph.size(name):
+            raise NotProved(f"{A.shape[1]} coefficients for the {self.graph.size(name)} coordinates of {name!r}")
+
     def _size(self, functional: Functional) -> tuple[Exact, Array]:
         """The largest absolute value of each row over the intervals of its tensors: of the middle, and a radius."""
         twice, radius = functional.constant + functional.constant, functional.slack + functional.slack
         unbounded = functional.unbounded.copy()
         for name, A in functional.coefficients.items():
+            self._fits(name, A)
             used = np.flatnonzero(A.sign.any(axis=0))
             x, A = self.intervals[name], A[:, used]
             low, high, known = x.low[:, used], x.high[:, used], x.known[:, used]
@@ -143,6 +150,7 @@ class Backward:
         if source not in self.intervals:
             return
         z, A = self.intervals[source], functional.coefficients[output]
+        self._fits(output, A)
         rest = A.where(~(z.active | z.inactive))
         moved = A.where(z.active & ~z.inactive)
         functional.coefficients[output] = rest
@@ -155,6 +163,7 @@ class Backward:
         """The largest value of each row over the intervals of its tensors, and which rows are unbounded."""
         total, unbounded = functional.constant + functional.slack, functional.unbounded.copy()
         for name, A in functional.coefficients.items():
+            self._fits(name, A)
             x = self.intervals[name]
             if not x.known.all():
                 unbounded |= ((A.sign != 0) & ~x.known).any(axis=1)
@@ -167,6 +176,7 @@ class Backward:
         A = functional.coefficients.get(output)
         if A is None or any(name not in self.intervals for name in node.inputs):
             return False
+        self._fits(output, A)
         match node.op:
             case Dense():
                 form = self.forms.dense(node.op)
@@ -207,6 +217,7 @@ class Backward:
     def _relax(self, functional: Functional, node: Node, slopes: Slopes) -> None:
         z = self.intervals[node.inputs[0]]
         A = functional.coefficients.pop(node.outputs[0])
+        self._fits(node.outputs[0], A)
         one = 1 << SLOPE_BITS
         above = np.where(z.active, one, np.where(z.inactive, 0, slopes.above))
         below = np.where(z.active, one, np.where(z.inactive, 0, slopes.below))

@@ -43,6 +43,9 @@ from reluce_checker._graph import (
 )
 from reluce_checker._linear import Backward, Functional
 
+RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+"""Operations that are no functions: two of them need not agree."""
+
 MOST = 60_000_000
 """Coefficients of one relation that are still looked at."""
 
@@ -182,6 +185,8 @@ class Relations:
     def _unchanged(self, node: Node, before: Node) -> bool:
         """Whether a node is the original's, on inputs that are the original's."""
         inputs, outputs = ([self.images[name] for name in names] for names in (node.inputs, node.outputs))
+        if isinstance(node.op, Opaque) and node.op.kind in RANDOM:
+            return False
         names = tuple(image.of for image in inputs) == before.inputs
         whole = tuple(image.of for image in outputs) == before.outputs
         if not (names and whole and same_operation(node.op, before.op)):
@@ -328,7 +333,8 @@ class Relations:
         if 0 in (outputs, inputs):
             raise NotProved(f"tensor {output!r} comes from a layer without inputs or outputs")
         form, positions = self.forms.dense(op), len(y.kept) // outputs
-        if positions * outputs * self.original.size(x.of) * positions > MOST:
+        largest = max(self.original.size(x.of), self.original.size(y.of))
+        if positions * max(outputs * positions, inputs) * largest > MOST:
             raise NotProved(f"tensor {output!r}: its relation has too many coefficients")
         d = self.deviation[source].reshape(positions, inputs)
         carried = (d @ form.size).reshape(-1) if d.sign.any() else Exact.zeros((len(y.kept),))

@@ -1,0 +1,911 @@
+"""How the independent checker stands up to forgeries, and what is compressed to the truth.
+
+    python benchmarks/forge.py [--count 10000] [--honest 0] [--lies 0] [--seed 0] [--bases 40]
+
+* forgeries: many small networks are compressed with a certificate, then certificate, compressed network or domain are
+  changed and sealed again, so that no hash gives them away and only the checker's mathematics can refuse them
+* honest: random networks at every level through `reluce.compress` and the checker, as they are
+* lies: the same while a bound engine, a prover or a solver says what is not so
+
+Networks have at most two inputs that vary: whatever is proved of them is compared with the exact largest difference of
+the two networks (`tests/support/oracle.py`), in fractions. Prints a table for each part; "false" has to be 0 in all of
+them, and then the exit code is 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from onnx import ModelProto, helper, numpy_helper
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+import certificates
+from certificates import LEVELS, PROVERS, Case, Text, box_key, case_of, certified, contents, outcome, random_network, sealed
+from rich.console import Console
+from rich.table import Table
+
+import reluce.bounds
+import reluce.prove
+from reluce import ProverSettings, Result
+from reluce.bounds import Bounds, Interval
+from reluce.certificate._container import pack
+from reluce.domain import Box
+from reluce.facts import Verdict
+from reluce.io import loads
+from reluce.network import Network
+from reluce.verify import unchanged
+from reluce_checker import check
+
+Array = np.ndarray[Any, Any]
+Generator = np.random.Generator
+COMPRESS = sys.modules["reluce.compress"]
+RUNNING = 500
+"""Every so many networks or forgeries a line says how far it is."""
+
+
+class NotHere(Exception):
+    """A case has nothing that a forgery of this kind could change."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forgery:
+    """Files as a forger hands them over; ``certificate`` may be no certificate at all."""
+
+    original: bytes
+    compressed: bytes
+    certificate: bytes
+    box: Box
+
+
+# Small changes
+
+
+def entry(generator: Generator, items: Any) -> Any:
+    """One of some items."""
+    if not len(items):
+        raise NotHere
+    return items[int(generator.integers(len(items)))]
+
+
+def spoiled(generator: Generator, array: Array) -> Array:
+    """An array of the same type and shape with a number, or all of them, changed."""
+    if not array.size:
+        raise NotHere
+    found = array.copy()
+    flat = found.reshape(-1)
+    places = [int(generator.integers(array.size))] if generator.random() < 0.7 else list(range(array.size))
+    for place in places:
+        flat[place] = number(generator, flat[place])
+    return found
+
+
+def number(generator: Generator, value: Any) -> Any:
+    """Another number of the same type."""
+    kind = np.asarray(value).dtype
+    if kind.kind == "f":
+        ways = [
+            np.nextafter(value, kind.type(np.inf)), np.nextafter(value, kind.type(-np.inf)), -value, kind.type(0),
+            value / 2, value * 2, value + kind.type(1), value - kind.type(1), kind.type(1e30), kind.type(np.nan),
+            kind.type(2.0**-40), kind.type(generator.normal()),
+        ]  # fmt: skip
+        with np.errstate(all="ignore"):
+            return entry(generator, ways)
+    info = np.iinfo(kind)
+    ways = [int(value) + 1, int(value) - 1, 0, 1, -1, int(info.max), int(info.min), 4096, int(generator.integers(0, 8))]
+    return kind.type(int(np.clip(entry(generator, ways), info.min, info.max)))
+
+
+def part(generator: Generator, text: Text, key: str, kind: str | None = None) -> Text:
+    """One entry of a list in a certificate, of one kind where that is asked for."""
+    return dict_of(entry(generator, [item for item in text[key] if kind is None or item.get("kind") == kind]))
+
+
+def dict_of(item: Any) -> Text:
+    """The item itself, known to be an object."""
+    if not isinstance(item, dict):
+        raise NotHere
+    return item
+
+
+Change = Callable[[Generator, Text, Case], None]
+
+
+def changes_array(key: str, name: str, kind: str | None = None) -> Change:
+    """A change of one of the arrays of some entries."""
+
+    def change(generator: Generator, text: Text, case: Case) -> None:
+        item = part(generator, text, key, kind)
+        if not isinstance(item.get(name), np.ndarray):
+            raise NotHere
+        item[name] = spoiled(generator, item[name])
+
+    return change
+
+
+# Forgeries of the certificate's text
+
+
+def level(generator: Generator, text: Text, case: Case) -> None:
+    """Another level, or one that there is not."""
+    text["level"] = entry(generator, [w for w in ("exact", "roundoff", "within", "refines") if w != text["level"]])
+
+
+def budget(generator: Generator, text: Text, case: Case) -> None:
+    """Another budget."""
+    text["budget"] = entry(generator, ["0", "1e-300", "1e-9", "1.0", "1e300", "-1", "inf", "nan", "0x1"])
+    if generator.random() < 0.5:
+        text["level"] = "within"
+
+
+def epsilon(generator: Generator, text: Text, case: Case) -> None:
+    """Less, or more, is claimed of the outputs."""
+    item = part(generator, text, "epsilon")
+    values = item["values"]
+    ways = [np.zeros_like(values), values / 2, np.nextafter(values, 0.0), np.nextafter(values, 1.0), -values - 1e-3,
+            values[::-1].copy(), values[:-1], np.append(values, 0.0), spoiled(generator, values)]  # fmt: skip
+    item["values"] = entry(generator, ways)
+
+
+def epsilon_to_budget(generator: Generator, text: Text, case: Case) -> None:
+    """All that the level allows is claimed: true, as nothing was changed."""
+    text["level"], text["budget"] = "within", "1.0"
+    for item in text["epsilon"]:
+        item["values"] = np.full_like(item["values"], 1.0)
+
+
+def points(generator: Generator, text: Text, case: Case) -> None:
+    """Points that are none, or lie outside."""
+    item = part(generator, text, "points")
+    values = item["values"]
+    ways = [values * 3, values + 1, values[:, :-1], values[:0], np.repeat(values, 2, axis=0), values.T,
+            spoiled(generator, values)]  # fmt: skip
+    item["values"] = entry(generator, ways)
+
+
+def points_far_away(generator: Generator, text: Text, case: Case) -> None:
+    """Points outside of the domain where outputs are large, and an epsilon that they would allow."""
+    text["level"] = "roundoff"
+    text["points"] = [
+        {"input": item["input"], "values": np.full((1, len(item["lower"])), 1e12)} for item in text["domain"]
+    ]
+    for item in text["epsilon"]:
+        item["values"] = np.full_like(item["values"], 1e-3)
+
+
+def domain(generator: Generator, text: Text, case: Case) -> None:
+    """The domain that was proved is made another one; the user's stays."""
+    item = part(generator, text, "domain")
+    side = entry(generator, ["lower", "upper"])
+    low, high = ([Fraction(x) for x in np.asarray(item[end]).tolist()] for end in ("lower", "upper"))
+    ways = [
+        [(a + b) / 2 for a, b in zip(low, high, strict=True)],
+        [a - (b - a) for a, b in zip(low, high, strict=True)],
+        [b + (b - a) for a, b in zip(low, high, strict=True)],
+        [a + Fraction(1, 2**600) for a in (low if side == "lower" else high)],
+        low[:-1],
+    ]
+    item[side] = [str(value) for value in entry(generator, ways)]
+
+
+def slopes_gone(generator: Generator, text: Text, case: Case) -> None:
+    """Slopes of a pre-activation are left out, or are another's."""
+    if not text["slopes"]:
+        raise NotHere
+    if generator.random() < 0.5:
+        text["slopes"].pop(int(generator.integers(len(text["slopes"]))))
+    else:
+        part(generator, text, "slopes")["tensor"] = entry(generator, tensors(case))
+
+
+def tensors(case: Case) -> list[str]:
+    """Names of tensors of either network, and one of none."""
+    names = {*loads(case.original).network.tensors, *loads(case.compressed).network.tensors, "no such tensor"}
+    return sorted(names)
+
+
+def dropped(generator: Generator, text: Text, case: Case) -> None:
+    """A fact is left out."""
+    entry(generator, text["facts"])
+    text["facts"].pop(int(generator.integers(len(text["facts"]))))
+
+
+def all_dropped(generator: Generator, text: Text, case: Case) -> None:
+    """All facts are left out."""
+    entry(generator, text["facts"])
+    text["facts"] = []
+
+
+def reordered(generator: Generator, text: Text, case: Case) -> None:
+    """The facts stand in another order, or one stands there twice: no harm, or not proved."""
+    facts = text["facts"]
+    entry(generator, facts)
+    text["facts"] = [facts[k] for k in generator.permutation(len(facts))]
+    if generator.random() < 0.5:
+        text["facts"].append(entry(generator, facts))
+
+
+def retargeted(generator: Generator, text: Text, case: Case) -> None:
+    """A fact is about another tensor."""
+    part(generator, text, "facts")["tensor"] = entry(generator, tensors(case))
+
+
+def turned(generator: Generator, text: Text, case: Case) -> None:
+    """A fact is about the other sign."""
+    item = part(generator, text, "facts")
+    if "sign" in item:
+        item["sign"] = entry(generator, [-item["sign"], 0, 2, True])
+    else:
+        item["signs"] = -item["signs"]
+
+
+def below(generator: Generator, text: Text, case: Case) -> None:
+    """A linear fact takes other lower slopes: any are valid."""
+    part(generator, text, "facts", "linear")["below"] = entry(generator, ["table", "zero", "one", "two"])
+
+
+def leaf_dropped(generator: Generator, text: Text, case: Case) -> None:
+    """One leaf of a tree of splits is left out."""
+    item = part(generator, text, "facts", "split")
+    gone = int(generator.integers(len(item["rows"])))
+    starts = np.cumsum([0, *np.count_nonzero(item["split"], axis=1)])
+    item["beta"] = np.delete(item["beta"], np.arange(starts[gone], starts[gone + 1]))
+    for name in ("rows", "split", "which"):
+        item[name] = np.delete(item[name], gone, axis=0)
+
+
+def split_moved(generator: Generator, text: Text, case: Case) -> None:
+    """A leaf is split elsewhere, with as many multipliers."""
+    item = part(generator, text, "facts", "split")
+    leaf = int(generator.integers(len(item["rows"])))
+    ways = [-item["split"][leaf], generator.permutation(item["split"][leaf])]
+    item["split"] = item["split"].copy()
+    item["split"][leaf] = entry(generator, ways)
+
+
+def split_over(generator: Generator, text: Text, case: Case) -> None:
+    """The splits are over other tensors, or in another order."""
+    item = part(generator, text, "facts", "split")
+    item["over"] = entry(generator, [item["over"][::-1], [*item["over"], item["over"][0]], item["over"][1:], tensors(case)[:1]])
+
+
+def boxes_all_closed(generator: Generator, text: Text, case: Case) -> None:
+    """Every box is said to be closed."""
+    item = part(generator, text, "facts", "boxes")
+    item["closed"] = np.ones_like(item["closed"])
+    item["dimension"] = np.where(generator.random(len(item["dimension"])) < 0.5, -1, item["dimension"]).astype(np.int8)
+
+
+def boxes_more_goals(generator: Generator, text: Text, case: Case) -> None:
+    """Goals of a tree are about other coordinates, or the other sign."""
+    item = part(generator, text, "facts", "boxes")
+    item["rows"], item["signs"] = spoiled(generator, item["rows"]), -item["signs"]
+
+
+def boxes_places(generator: Generator, text: Text, case: Case) -> None:
+    """The boxes are cut along other inputs."""
+    item = part(generator, text, "facts", "boxes")
+    ways = [item["places"][::-1].copy(), item["places"] * 0, item["places"][:-1]]
+    item["places"] = entry(generator, ways)
+
+
+def stable_more(generator: Generator, text: Text, case: Case) -> None:
+    """More signs are claimed than are needed: refused, or true."""
+    network = loads(case.original).network
+    node = entry(generator, network.relus)
+    size = network.tensors[node.inputs[0]].size
+    rows = np.arange(size, dtype=np.int32)
+    nothing = rows[:0]
+    claim = [rows, nothing] if generator.random() < 0.5 else [nothing, rows]
+    text["stable"] = [item for item in text["stable"] if item["tensor"] != node.inputs[0]]
+    text["stable"].append({"tensor": node.inputs[0], "inactive": claim[0], "active": claim[1]})
+
+
+def stable_fewer(generator: Generator, text: Text, case: Case) -> None:
+    """Claims about signs are left out: what rests on them has to be proved anyway."""
+    entry(generator, text["stable"])
+    text["stable"] = []
+
+
+def relation_gone(generator: Generator, text: Text, case: Case) -> None:
+    """Nothing says any more what a tensor stands for."""
+    entry(generator, text["relations"])
+    text["relations"].pop(int(generator.integers(len(text["relations"]))))
+
+
+def relation_swapped(generator: Generator, text: Text, case: Case) -> None:
+    """The coordinates that a tensor stands for are permuted."""
+    item = part(generator, text, "relations")
+    item["kept"] = generator.permutation(item["kept"])
+
+
+def relation_of(generator: Generator, text: Text, case: Case) -> None:
+    """A tensor stands for another tensor."""
+    part(generator, text, "relations")["of"] = entry(generator, tensors(case))
+
+
+def relation_factor(generator: Generator, text: Text, case: Case) -> None:
+    """A tensor stands for multiples."""
+    item = part(generator, text, "relations")
+    item["factor"] = entry(generator, [1.0, 2.0, 0.5, 1 + 2.0**-52, 0.0, -1.0]) * np.ones(len(item["kept"]))
+
+
+def relation_affine(generator: Generator, text: Text, case: Case) -> None:
+    """A coordinate stands for a combination of several."""
+    item = part(generator, text, "relations")
+    network = loads(case.original).network
+    if item["of"] not in network.tensors or not len(item["kept"]):
+        raise NotHere
+    place = int(generator.integers(len(item["kept"])))
+    row = np.zeros((1, network.tensors[item["of"]].size))
+    if generator.random() < 0.5:
+        row[0, int(item["kept"][place])] = 1.0
+    else:
+        row[0] = generator.integers(-1, 2, row.shape[1])
+    item["kept"] = item["kept"].copy()
+    item["kept"][place] = -1
+    item["matrix"], item["shift"] = row, generator.integers(0, 2, 1).astype(np.float64)
+
+
+def relation_more(generator: Generator, text: Text, case: Case) -> None:
+    """A tensor of which nothing was said stands for a permutation of the original's, or for nothing."""
+    network = loads(case.compressed).network
+    name = entry(generator, sorted(network.tensors))
+    text["relations"] = [item for item in text["relations"] if item["tensor"] != name]
+    kept = generator.permutation(network.tensors[name].size)
+    text["relations"].append(certificates.relation(name, name, kept if generator.random() < 0.7 else []))
+
+
+def another_type(generator: Generator, text: Text, case: Case) -> None:
+    """A field of the text has another type, or is gone."""
+    where, key = entry(generator, list(fields(text)))
+    if generator.random() < 0.3:
+        del where[key]
+        return
+    value = where[key]
+    ways: list[Any] = [None, 1, -1, True, "", "0", [], {}, [[]], 0.5, 1 << 70, np.zeros(1), np.zeros((0, 0))]
+    if isinstance(value, np.ndarray):
+        ways += [value.astype(np.float64), value.astype(np.int32, casting="unsafe") if value.dtype.kind != "f" else value[None],
+                 value.reshape(-1), value[..., None], value[:0], value.tolist(), np.concatenate([value, value])]  # fmt: skip
+    where[key] = entry(generator, ways)
+
+
+def fields(value: Any) -> Iterator[tuple[Text, str]]:
+    """Every field of a text, with the object that it belongs to."""
+    if isinstance(value, dict):
+        for key in value:
+            yield value, key
+            yield from fields(value[key])
+    elif isinstance(value, list):
+        for item in value:
+            yield from fields(item)
+
+
+TEXTS: Mapping[str, Change] = {
+    "level": level,
+    "budget": budget,
+    "epsilon": epsilon,
+    "epsilon up to a budget": epsilon_to_budget,
+    "points": points,
+    "points far away": points_far_away,
+    "domain": domain,
+    "slopes, above": changes_array("slopes", "above"),
+    "slopes, below": changes_array("slopes", "below"),
+    "slopes, left out or moved": slopes_gone,
+    "fact left out": dropped,
+    "all facts left out": all_dropped,
+    "facts reordered or repeated": reordered,
+    "fact of another tensor": retargeted,
+    "fact of the other sign": turned,
+    "linear, rows": changes_array("facts", "rows", "linear"),
+    "linear, below": below,
+    "split, leaf left out": leaf_dropped,
+    "split, moved": split_moved,
+    "split, over": split_over,
+    "split, rows": changes_array("facts", "rows", "split"),
+    "split, split": changes_array("facts", "split", "split"),
+    "split, above": changes_array("facts", "above", "split"),
+    "split, below": changes_array("facts", "below", "split"),
+    "split, which": changes_array("facts", "which", "split"),
+    "split, beta": changes_array("facts", "beta", "split"),
+    "boxes, all closed": boxes_all_closed,
+    "boxes, goals": boxes_more_goals,
+    "boxes, places": boxes_places,
+    "boxes, rows": changes_array("facts", "rows", "boxes"),
+    "boxes, signs": changes_array("facts", "signs", "boxes"),
+    "boxes, dimension": changes_array("facts", "dimension", "boxes"),
+    "boxes, point": changes_array("facts", "point", "boxes"),
+    "boxes, child": changes_array("facts", "child", "boxes"),
+    "boxes, closed": changes_array("facts", "closed", "boxes"),
+    "signs, more": stable_more,
+    "signs, left out": stable_fewer,
+    "signs, inactive": changes_array("stable", "inactive"),
+    "signs, active": changes_array("stable", "active"),
+    "relation left out": relation_gone,
+    "relation, permuted": relation_swapped,
+    "relation, of": relation_of,
+    "relation, factor": relation_factor,
+    "relation, affine": relation_affine,
+    "relation, one more": relation_more,
+    "relation, kept": changes_array("relations", "kept"),
+    "a field of another type, or gone": another_type,
+}
+
+# Forgeries of the compressed network
+
+
+def floats(model: ModelProto) -> list[Any]:
+    """The initialisers that hold weights."""
+    return [tensor for tensor in model.graph.initializer if tensor.data_type in (1, 11)]
+
+
+def weight_ulp(generator: Generator, model: ModelProto) -> None:
+    """A weight or bias is moved by one ulp."""
+    change_weight(generator, model, lambda x: np.nextafter(x, x.dtype.type(entry(generator, [-np.inf, np.inf]))))
+
+
+def weight_far(generator: Generator, model: ModelProto) -> None:
+    """A weight or bias is another number."""
+    change_weight(generator, model, lambda x: number(generator, x))
+
+
+def weight_slightly(generator: Generator, model: ModelProto) -> None:
+    """A weight or bias is moved by little: within some budgets."""
+    change_weight(generator, model, lambda x: x + x.dtype.type(2.0 ** -int(generator.integers(4, 30))))
+
+
+def change_weight(generator: Generator, model: ModelProto, change: Callable[[Any], Any]) -> None:
+    """Change one number of one initialiser."""
+    tensor = entry(generator, floats(model))
+    values = numpy_helper.to_array(tensor).copy()
+    if not values.size:
+        raise NotHere
+    place = int(generator.integers(values.size))
+    values.reshape(-1)[place] = change(values.reshape(-1)[place])
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def units_swapped(generator: Generator, model: ModelProto) -> None:
+    """Two rows of one weight matrix change places, and with them nothing else."""
+    tensor = entry(generator, [t for t in floats(model) if t.dims and t.dims[0] > 1])
+    values = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(np.roll(values, 1, axis=0)), tensor.name))
+
+
+def row_zero(generator: Generator, model: ModelProto) -> None:
+    """A unit is taken away: its row becomes 0."""
+    tensor = entry(generator, [t for t in floats(model) if len(t.dims) == 2 and t.dims[0]])
+    values = numpy_helper.to_array(tensor).copy()
+    values[int(generator.integers(len(values)))] = 0
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def layer_scaled(generator: Generator, model: ModelProto) -> None:
+    """A whole layer is multiplied by two."""
+    tensor = entry(generator, floats(model))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(2), tensor.name))
+
+
+def relu_gone(generator: Generator, model: ModelProto) -> None:
+    """A ReLU hands its input through."""
+    entry(generator, [node for node in model.graph.node if node.op_type == "Relu"]).op_type = "Identity"
+
+
+def inputs_swapped(generator: Generator, model: ModelProto) -> None:
+    """A node reads another tensor."""
+    node = entry(generator, [node for node in model.graph.node if node.input])
+    names = [name for other in model.graph.node for name in other.output if name not in node.output]
+    node.input[0] = entry(generator, [*names, *(info.name for info in model.graph.input)])
+
+
+def alpha(generator: Generator, model: ModelProto) -> None:
+    """A Gemm gets a factor."""
+    node = entry(generator, [node for node in model.graph.node if node.op_type == "Gemm"])
+    node.attribute.append(helper.make_attribute(entry(generator, ["alpha", "beta"]), entry(generator, [0.5, 1.0, 2.0])))
+
+
+NETWORKS: Mapping[str, Callable[[Generator, ModelProto], None]] = {
+    "network: a number, one ulp": weight_ulp,
+    "network: a number, slightly": weight_slightly,
+    "network: a number, another": weight_far,
+    "network: units swapped": units_swapped,
+    "network: a row is 0": row_zero,
+    "network: a layer is doubled": layer_scaled,
+    "network: a ReLU is gone": relu_gone,
+    "network: reads another tensor": inputs_swapped,
+    "network: a Gemm has a factor": alpha,
+}
+
+# Other forgeries
+
+
+def other_network(generator: Generator, case: Case, other: Case) -> Forgery:
+    """The compressed network is another one's."""
+    return Forgery(case.original, other.compressed, sealed(case.text, case.original, other.compressed), case.box)
+
+
+def other_original(generator: Generator, case: Case, other: Case) -> Forgery:
+    """The original is another one."""
+    return Forgery(other.original, case.compressed, sealed(case.text, other.original, case.compressed), other.box)
+
+
+def other_certificate(generator: Generator, case: Case, other: Case) -> Forgery:
+    """The certificate was made for another pair of networks."""
+    return Forgery(case.original, case.compressed, sealed(other.text, case.original, case.compressed), case.box)
+
+
+def no_change(generator: Generator, case: Case, other: Case) -> Forgery:
+    """The original in place of the compressed network, under a certificate that says so or does not."""
+    text = dict(case.text, relations=[]) if generator.random() < 0.5 else case.text
+    return Forgery(case.original, case.original, sealed(text, case.original, case.original), case.box)
+
+
+def wider(generator: Generator, case: Case, other: Case) -> Forgery:
+    """Both domains are wider than what was proved: the signs have to hold there too."""
+    grown = Fraction(entry(generator, ["1/1024", "1/8", "1", "10"]))
+    box, text = case.box, contents(case.certificate)
+    moved = [(low, box.upper[name], box.upper[name] - low) for name, low in box.lower.items()]
+    lower, upper = (
+        {name: ends + side * grown * (width != 0) for name, ends, width in zip(box.lower, part_, widths, strict=True)}
+        for side, part_, widths in (
+            (-1, [low for low, _, _ in moved], [width for _, _, width in moved]),
+            (1, [high for _, high, _ in moved], [width for _, _, width in moved]),
+        )
+    )
+    if generator.random() < 0.7:
+        text["domain"] = [
+            {"input": n, "lower": certificates.ends(lower[n].ravel()), "upper": certificates.ends(upper[n].ravel())}
+            for n in lower
+        ]
+    return Forgery(case.original, case.compressed, sealed(text, case.original, case.compressed), Box(lower, upper))
+
+
+def narrower(generator: Generator, case: Case, other: Case) -> Forgery:
+    """The user asks for less than was proved."""
+    lower = {name: (low + case.box.upper[name]) / 2 for name, low in case.box.lower.items()}
+    return Forgery(case.original, case.compressed, case.certificate, Box(lower, case.box.upper))
+
+
+def truncated(generator: Generator, case: Case, other: Case) -> Forgery:
+    """The file ends early, or goes on."""
+    data = case.certificate
+    cut = data[: int(generator.integers(len(data)))] if generator.random() < 0.8 else data + b"\0"
+    return Forgery(case.original, case.compressed, cut, case.box)
+
+
+def flipped(generator: Generator, case: Case, other: Case) -> Forgery:
+    """Some bits of the file are flipped."""
+    return Forgery(case.original, case.compressed, flip(generator, case.certificate), case.box)
+
+
+def flipped_inside(generator: Generator, case: Case, other: Case) -> Forgery:
+    """Some bits are flipped in what is compressed in the file, and it is compressed again."""
+    data = case.certificate
+    body = flip(generator, zlib.decompress(data[20:]))
+    return Forgery(case.original, case.compressed, data[:20] + zlib.compress(body), case.box)
+
+
+def flip(generator: Generator, data: bytes) -> bytes:
+    """One to three bits flipped."""
+    found = bytearray(data)
+    for _ in range(int(generator.integers(1, 4))):
+        found[int(generator.integers(len(found)))] ^= 1 << int(generator.integers(8))
+    return bytes(found)
+
+
+def unsealed(generator: Generator, case: Case, other: Case) -> Forgery:
+    """A network that the certificate's hashes do not know."""
+    model = ModelProto.FromString(case.compressed)
+    model.doc_string += "changed"
+    return Forgery(case.original, model.SerializeToString(), case.certificate, case.box)
+
+
+OTHERS: Mapping[str, Callable[[Generator, Case, Case], Forgery]] = {
+    "another compressed network": other_network,
+    "another original": other_original,
+    "another certificate": other_certificate,
+    "the original as it is": no_change,
+    "a wider domain": wider,
+    "a narrower domain": narrower,
+    "cut off": truncated,
+    "bits flipped": flipped,
+    "bits flipped inside": flipped_inside,
+    "a hash that is wrong": unsealed,
+}
+
+KINDS = (*TEXTS, *NETWORKS, *OTHERS)
+
+
+def forged(kind: str, generator: Generator, case: Case, other: Case) -> Forgery:
+    """A forgery of one kind.
+
+    Raises
+    ------
+    NotHere
+        When the case has nothing that could be changed so.
+    """
+    if kind in OTHERS:
+        return OTHERS[kind](generator, case, other)
+    compressed, text = case.compressed, contents(case.certificate)
+    if kind in TEXTS:
+        TEXTS[kind](generator, text, case)
+    else:
+        model = ModelProto.FromString(compressed)
+        NETWORKS[kind](generator, model)
+        compressed = model.SerializeToString()
+        if generator.random() < 0.3:
+            epsilon_to_budget(generator, text, case)
+    try:
+        return Forgery(case.original, compressed, resealed(text, case.original, compressed), case.box)
+    except (TypeError, ValueError, KeyError) as error:  # this cannot be written at all
+        raise NotHere from error
+
+
+def resealed(text: Text, original: bytes, compressed: bytes) -> bytes:
+    """The certificate with the right hashes, as far as it still has a place for them."""
+    for name, data in (("original", original), ("compressed", compressed)):
+        if isinstance(text.get(name), dict) and isinstance(text[name].get("sha256"), str):
+            text[name]["sha256"] = certificates.sha(data)
+    return pack(text)
+
+
+@dataclass
+class Tally:
+    """What became of forgeries, or of networks, by kind."""
+
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, what: str, of: str = "") -> None:
+        """Count one; what is false or crashed is kept by name."""
+        self.counts.setdefault(kind, Counter())[what] += 1
+        if what.startswith(("FALSE", "crashed")):
+            self.wrong.append(f"{kind}: {what} {of}")
+
+    @property
+    def false(self) -> int:
+        """How many claims were accepted that are not so."""
+        return sum(count["FALSE"] for count in self.counts.values())
+
+    def table(self, title: str, columns: tuple[str, ...]) -> Table:
+        """All of it, a row for each kind."""
+        more = sorted({what for count in self.counts.values() for what in count} - set(columns))
+        table = Table(title=title)
+        for name in ("", *columns, *more):
+            table.add_column(name, justify="right" if name else "left")
+        total = Counter[str]()
+        for kind, count in self.counts.items():
+            table.add_row(kind, *(str(count[what]) for what in (*columns, *more)))
+            total += count
+        table.add_section()
+        table.add_row("all", *(str(total[what]) for what in (*columns, *more)))
+        return table
+
+
+def judged(forgery: Forgery) -> str:
+    """What the checker makes of a forgery, and whether that is right."""
+    case = Case(forgery.original, forgery.compressed, {}, forgery.box)
+    what, proved = outcome(case, forgery.certificate)
+    if proved is None:
+        return what
+    return "true" if certificates.true(forgery.original, forgery.compressed, forgery.box, proved) else "FALSE"
+
+
+def bases(count: int, seed: int, folder: Path) -> list[Case]:
+    """Small certified compressions that removed something, with facts of each kind, at each level."""
+    found: list[Case] = []
+    kinds, number = Counter[str](), 0
+    wanted = ("linear", "split", "boxes")
+    while len(found) < count:
+        number += 1
+        generator = np.random.default_rng([seed, number])
+        rare = len(found) % 2 == 0  # half of all are to have facts that need larger networks
+        network, box = random_network(generator, *((6, 3) if rare else (4, 2)))
+        prover = PROVERS[str(generator.choice(sorted(PROVERS)))]
+        result = quick(network, box, LEVELS[number % len(LEVELS)], folder, prover)
+        if result is None or result.certified is None or result.certified.compressed == result.certified.original:
+            continue
+        case = case_of(result, box)
+        here = {fact["kind"] for fact in case.text["facts"]}
+        if rare and not here & {"split", "boxes"} and number < 40 * count:
+            continue
+        kinds.update(here)
+        found.append(case)
+    print("  ".join(f"{kind}: {kinds[kind]}" for kind in wanted), f"of {count} certificates", flush=True)
+    return found
+
+
+def quick(network: Network, box: Box, level: Any, folder: Path, prover: ProverSettings) -> Result | None:
+    """``compress`` without its last look at onnxruntime, which proves nothing and takes as long as all the rest."""
+    with mock.patch.object(COMPRESS, "check", lambda *_: unchanged()):
+        return certified(certificates.as_model(network), box, level, folder, prover)
+
+
+def forgeries(count: int, seed: int, bases_of: int) -> Tally:
+    """Forge, and judge."""
+    tally = Tally({kind: Counter() for kind in KINDS})
+    with tempfile.TemporaryDirectory() as folder:
+        cases = bases(bases_of, seed, Path(folder))
+    generator, made, tries = np.random.default_rng([seed, 1 << 30]), 0, 0
+    while made < count:
+        tries += 1
+        kind = KINDS[tries % len(KINDS)]
+        case, other = entry(generator, cases), entry(generator, cases)
+        try:
+            forgery = forged(kind, generator, case, other)
+        except NotHere:
+            continue
+        tally.add(kind, judged(forgery), f"(seed {seed}, forgery {made})")
+        made += 1
+        if made % RUNNING == 0:
+            print(f"{made} forgeries, {tally.false} false", flush=True)
+    return tally
+
+
+# Honest runs
+
+
+def honest(count: int, seed: int, units: int = 4, layers: int = 2) -> Tally:
+    """Compress random networks at every level, and hold what was promised against the truth."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(count):
+            generator = np.random.default_rng([seed, 7, number])
+            network, box = random_network(generator, units, layers)
+            prover = PROVERS[sorted(PROVERS)[number % len(PROVERS)]]
+            level = LEVELS[int(generator.integers(len(LEVELS)))]
+            name = f"(seed {seed}, network {number})"
+            tally.add(type(level).__name__.lower(), held(network, box, level, Path(folder), prover), name)
+            if (number + 1) % RUNNING == 0:
+                print(f"{number + 1} networks, {tally.false} false", flush=True)
+    return tally
+
+
+def held(network: Network, box: Box, level: Any, folder: Path, prover: ProverSettings) -> str:
+    """What became of one network: smaller, as it was, without a certificate, and whether it is right."""
+    try:
+        result = quick(network, box, level, folder, prover)
+    except Exception as error:
+        return f"crashed ({type(error).__name__})"
+    return result_held(result, network, box, level)
+
+
+def result_held(result: Result | None, network: Network, box: Box, level: Any) -> str:
+    """Whether a result is what its level promises, by the oracle alone."""
+    if result is None or result.certified is None:
+        whole = result is None or result.model is None or _same(result, network)
+        return "no certificate" if whole else "FALSE"
+    found = result.certified
+    again = check(found.original, found.compressed, found.certificate, certificates.domain_of(box))
+    fits = again.level == ("within" if type(level).__name__ == "Within" else type(level).__name__.lower())
+    if not fits or not certificates.true(found.original, found.compressed, box, again):
+        return "FALSE"
+    return "as it was" if found.original == found.compressed else "smaller"
+
+
+def _same(result: Result, network: Network) -> bool:
+    """Whether nothing was changed."""
+    return bool(result.report.compressed is None or result.report.compressed == result.report.model)
+
+
+# Lies
+
+
+@contextmanager
+def lying_bounds(way: str, generator: Generator) -> Iterator[None]:
+    """Linear bounds that are not so."""
+    import reluce.bounds._analysis as module
+
+    honest_bound = module.linear_upper_bound
+
+    def lied(*args: Any, **named: Any) -> Any:
+        found = honest_bound(*args, **named)
+        return _spoiled_bound(found, way, generator)
+
+    with mock.patch.object(module, "linear_upper_bound", lied):
+        yield
+
+
+def _spoiled_bound(found: Any, way: str, generator: Generator) -> Any:
+    values = np.array(found.upper if hasattr(found, "upper") else found, dtype=np.float64)
+    values = {
+        "shifted": values - np.abs(values) * generator.random() - 0.5,
+        "nan": np.where(generator.random(values.shape) < 0.5, np.nan, values),
+        "-inf": np.where(generator.random(values.shape) < 0.5, -np.inf, values),
+    }[way]
+    return replace(found, upper=values) if hasattr(found, "upper") else values
+
+
+@contextmanager
+def lying_analysis(way: str, generator: Generator) -> Iterator[None]:
+    """``prove`` says of some units that they are stable, with intervals that agree, or without."""
+    module = COMPRESS
+    honest_prove = reluce.prove.prove
+
+    def lied(network: Network, *args: Any, **named: Any) -> Any:
+        proof = honest_prove(network, *args, **named)
+        layers, intervals = dict(proof.facts.layers), dict(proof.bounds.intervals)
+        for node in network.relus:
+            layer, z = layers[node.name], intervals.get(node.inputs[0])
+            wrong = generator.random(layer.units) < 0.4
+            says = generator.choice([Verdict.INACTIVE, Verdict.ACTIVE], layer.units)
+            layers[node.name] = replace(layer, verdict=np.where(wrong, says, layer.verdict))
+            if way == "intervals" and z is not None:
+                off, on = generator.random(z.upper.shape) < 0.3, generator.random(z.upper.shape) < 0.3
+                low = np.where(on & ~off, np.abs(z.lower), z.lower)
+                high = np.where(off, -np.abs(z.upper), z.upper)
+                intervals[node.inputs[0]] = Interval(np.minimum(low, high), high, z.slack)
+        facts, bounds = replace(proof.facts, layers=layers), replace(proof.bounds, intervals=intervals)
+        return replace(proof, facts=facts, bounds=bounds)
+
+    with mock.patch.object(module, "prove", lied):
+        yield
+
+
+def lies(count: int, seed: int) -> Tally:
+    """Compress while somebody lies."""
+    tally = Tally()
+    liars: dict[str, Callable[[Generator], Any]] = {
+        "bounds shifted": lambda g: lying_bounds("shifted", g),
+        "bounds NaN": lambda g: lying_bounds("nan", g),
+        "bounds -inf": lambda g: lying_bounds("-inf", g),
+        "verdicts": lambda g: lying_analysis("verdicts", g),
+        "verdicts and intervals": lambda g: lying_analysis("intervals", g),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(count):
+            generator = np.random.default_rng([seed, 11, number])
+            network, box = random_network(generator, 5, 2)
+            liar = sorted(liars)[number % len(liars)]
+            level = LEVELS[int(generator.integers(len(LEVELS)))]
+            with liars[liar](generator):
+                what = held(network, box, level, Path(folder), ProverSettings())
+            tally.add(liar, what, f"(seed {seed}, network {number})")
+            if (number + 1) % RUNNING == 0:
+                print(f"{number + 1} lies, {tally.false} false", flush=True)
+    return tally
+
+
+def main() -> int:
+    """Run what is asked for, print the tables; 1 if anything false was accepted."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--count", type=int, default=10_000, help="forgeries")
+    parser.add_argument("--honest", type=int, default=0, help="random networks through compress and the checker")
+    parser.add_argument("--lies", type=int, default=0, help="random networks while an engine lies")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bases", type=int, default=40, help="certificates that are forged")
+    given = parser.parse_args()
+    start, console, false = time.perf_counter(), Console(width=150), 0
+    runs: list[tuple[str, Tally, tuple[str, ...]]] = []
+    if given.count:
+        tally = forgeries(given.count, given.seed, given.bases)
+        runs.append(("forgeries", tally, ("refused", "unreadable", "true", "FALSE")))
+    if given.honest:
+        runs.append(("random networks", honest(given.honest, given.seed), ("smaller", "as it was", "FALSE")))
+    if given.lies:
+        runs.append(("lying engines", lies(given.lies, given.seed), ("smaller", "as it was", "FALSE")))
+    for title, tally, columns in runs:
+        console.print(tally.table(title, columns))
+        false += tally.false
+        for line in tally.wrong[:20]:
+            console.print(line)
+    console.print(f"{false} false, {time.perf_counter() - start:.0f} s")
+    return int(false > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
