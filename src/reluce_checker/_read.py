@@ -108,7 +108,9 @@ def _free(info: ValueInfoProto) -> bool:
 
 def _declared(info: ValueInfoProto, batch: int) -> Value:
     kind = info.type.tensor_type
-    form = FORMATS[kind.elem_type].name if kind.elem_type in FORMATS else ""
+    form = FORMATS[kind.elem_type].name if kind.elem_type in FORMATS else f"type {kind.elem_type}"
+    if not info.type.HasField("tensor_type"):
+        form = info.type.SerializeToString(deterministic=True).hex()
     if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
         return Value(form, None)
     dims = [dim.dim_value if dim.dim_value > 0 else -1 for dim in kind.shape.dim]
@@ -226,7 +228,7 @@ def _joined(parts: list[bytes]) -> bytes:
 def _constant_bytes(value: Value) -> bytes:
     """What a constant holds; a variable tensor holds nothing."""
     if value.constant is None:
-        return value.stored or b"variable"
+        return value.stored or b"variable " + value.format.encode()
     return _joined(
         [b"constant", value.constant.dtype.name.encode(), repr(value.constant.shape).encode(), value.constant.tobytes()]
     )

@@ -99,9 +99,9 @@ class _Followed:
 def _followed(network: Network, box: Box, records: Sequence[Record]) -> _Followed:
     """The bounds that follow from records, and the records with as few digits as they need."""
     *before, last = followed(network, box, records)
-    return _Followed(
-        last, tuple(compact(network, known.intervals, record) for known, record in zip(before, records, strict=True))
-    )
+    with np.errstate(all="ignore"):  # a record that overflows when it is replayed stays as it is
+        small = [compact(network, known.intervals, record) for known, record in zip(before, records, strict=True)]
+    return _Followed(last, tuple(small))
 
 
 def without(ground: Ground, network: Network, wrong: Mapping[str, Array]) -> Ground:

@@ -169,7 +169,8 @@ class Search:
         z = by_unit(every, goals.node)[:, :, goals.units]
         reached = np.where(goals.signs > 0, z.max(axis=1), -z.min(axis=1))
         if kind.balanced:
-            reached = reached * _scale(every)[:, None]
+            with np.errstate(all="ignore"):  # only says where to start
+                reached = reached * _scale(every)[:, None]
         order = np.argpartition(-reached, many - 1, axis=0)[:many]
         for goal in range(len(goals.units)):
             place = goal * restarts + first
