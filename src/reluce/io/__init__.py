@@ -1,5 +1,6 @@
 """Models of every kind: read into a network, and built anew with what no rewrite touched left as it was."""
 
+from reluce.io._as_onnx import as_onnx
 from reluce.io._files import demand_writable, replace_file
 from reluce.io._kinds import hand_over, measure, rebuild, runtime
 from reluce.io._load import load, loads
@@ -17,6 +18,7 @@ __all__ = [
     "Runtime",
     "Scaling",
     "Sizes",
+    "as_onnx",
     "demand_output",
     "demand_writable",
     "hand_over",
