@@ -197,10 +197,12 @@ def assert_kept(network: Network, data: bytes) -> Network:
 
 
 def hidden(network: Network) -> set[str]:
-    """Tensors that readers may take for part of the node that reads them: constants, and sums that become a bias."""
+    """Tensors that a reader may take for part of the node that reads them: constants, and products with a bias."""
     constants: set[str] = set()
     for node in network.nodes:
-        moves = isinstance(node.op, Select) or (isinstance(node.op, Affine) and node.op.scale is node.op.shift is None)
+        moves = isinstance(node.op, Select | Relu) or (
+            isinstance(node.op, Affine) and node.op.scale is node.op.shift is None
+        )
         if isinstance(node.op, Constant) or (moves and constants.issuperset(node.inputs)):
             constants.add(node.output)
     sums = [node for node in network.nodes if isinstance(node.op, Add) and constants.intersection(node.inputs)]

@@ -5,6 +5,7 @@ from reluce.io._files import demand_writable, replace_file
 from reluce.io._kinds import hand_over, measure, rebuild, runtime
 from reluce.io._load import load, loads
 from reluce.io._loaded import Group, Loaded, OnnxLoaded, Ranges, Runtime, Scaling, Sizes
+from reluce.io._named_like import named_like
 from reluce.io._open import open_model, to_torch
 from reluce.io._save import Output, demand_output, save
 from reluce.io._write import serialise
@@ -25,6 +26,7 @@ __all__ = [
     "load",
     "loads",
     "measure",
+    "named_like",
     "open_model",
     "rebuild",
     "replace_file",

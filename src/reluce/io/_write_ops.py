@@ -120,9 +120,9 @@ def _affine(op: Affine, writer: Writer, node: Node) -> None:
 
 
 def _fixed(writer: Writer, source: str) -> bool:
-    """Whether a tensor is a constant, or one that is moved: then ``c - x`` would be a sum of constants."""
+    """Whether a tensor is a constant, or computed from constants without rounding: ``c - x`` would be one as well."""
     producer = writer.network.producer.get(source)
-    if producer is not None and isinstance(producer.op, Select):
+    if producer is not None and isinstance(producer.op, Select | Relu | Affine):
         return all(_fixed(writer, name) for name in producer.inputs)
     return producer is not None and isinstance(producer.op, Constant)
 
