@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from reluce_checker._certificate import Certificate, read_certificate
+from reluce_checker._compose import composed
 from reluce_checker._domain import Domain, demand_box, enclosed, within
 from reluce_checker._errors import NotProved, Unreadable, Usage
 from reluce_checker._exact import Exact
@@ -98,6 +99,7 @@ def _check(original: bytes, compressed: bytes, certificate: bytes, domain: Calla
         raise NotProved(f"the domain of input {outside!r} is larger than the one that the certificate is about")
     forms, inputs = Forms(), {name: enclosed(ends) for name, ends in outer.items()}
     intervals = proved_intervals(graph, forms, inputs, stated)
+    small = composed(small, {*graph.shapes, *stated.relations})
     moved = Relations(Backward(graph, forms, intervals), small, stated.relations).deviation
     _demand_epsilon(graph, stated, {name: moved[name] for name in graph.outputs})
     _demand_level(graph, forms, stated, inner)

@@ -43,9 +43,9 @@ class Make(Protocol):
 
 
 class AsOnnx(Protocol):
-    """The bytes of the ONNX file that a claim about a model is about."""
+    """The bytes of the ONNX file that a claim about a model is about, with the names of a network."""
 
-    def __call__(self, model: Loaded) -> bytes: ...
+    def __call__(self, model: Loaded, like: Network) -> bytes: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class _Work:
     ) -> None:
         self.loaded, self.box, self.proof, self.make = loaded, box, proof, make
         self.as_onnx, self.points, self.settings = as_onnx, points, settings
-        self.original = as_onnx(loaded)
+        self.original = as_onnx(loaded, loaded.network)
         self.wrong: dict[str, Array] = {}
         self.removable: Mapping[str, Array] | None = None  # what the rewriting with all that was proved has kept
 
@@ -145,7 +145,7 @@ class _Work:
         """Rewrite, write a certificate, and have it checked."""
         self.wrong = {}
         made = self.make(ground.facts, ground.bounds, exact)
-        compressed = self.as_onnx(made.small)
+        compressed = self.as_onnx(made.small, made.rewriting.network)
         subject = Subject(self.original, compressed, self.box)
         rewriting = made.rewriting
         data = write_certificate(

@@ -1,9 +1,11 @@
 """Models of every kind: read into a network, and built anew with what no rewrite touched left as it was."""
 
+from reluce.io._as_onnx import as_onnx
 from reluce.io._files import demand_writable, replace_file
 from reluce.io._kinds import hand_over, measure, onnx_bytes, rebuild, runtime
 from reluce.io._load import load, loads
 from reluce.io._loaded import Group, Loaded, OnnxLoaded, Ranges, Runtime, Scaling, Sizes
+from reluce.io._named_like import named_like
 from reluce.io._open import open_model, to_torch
 from reluce.io._save import Output, demand_output, save
 from reluce.io._write import serialise
@@ -17,12 +19,14 @@ __all__ = [
     "Runtime",
     "Scaling",
     "Sizes",
+    "as_onnx",
     "demand_output",
     "demand_writable",
     "hand_over",
     "load",
     "loads",
     "measure",
+    "named_like",
     "onnx_bytes",
     "open_model",
     "rebuild",

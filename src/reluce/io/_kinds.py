@@ -16,6 +16,7 @@ from reluce.io._as_onnx import as_onnx
 from reluce.io._load import loads
 from reluce.io._loaded import Loaded, OnnxLoaded, Run, Runtime, Sizes
 from reluce.io._measure import measure_onnx
+from reluce.io._named_like import named_like
 from reluce.io._proto import parse
 from reluce.io._write import serialise
 from reluce.network import Array, Network
@@ -48,19 +49,26 @@ def rebuild(loaded: Loaded, network: Network, metadata: Mapping[str, str]) -> Lo
 
 
 @singledispatch
-def onnx_bytes(loaded: Loaded) -> bytes:
+def onnx_bytes(loaded: Loaded, like: Network) -> bytes:
     """The ONNX file that a claim about a model is about: its own, or one that means the same as its network.
+
+    Parameters
+    ----------
+    loaded
+        The model.
+    like
+        Where the names of its tensors come from, if it is no ONNX file: the network that it was built from.
 
     Raises
     ------
     ModelError
         When the network cannot be written as ONNX.
     """
-    return as_onnx(loaded.network, loaded.name)
+    return as_onnx(named_like(loaded.network, like), loaded.name)
 
 
 @onnx_bytes.register
-def _(loaded: OnnxLoaded) -> bytes:
+def _(loaded: OnnxLoaded, like: Network) -> bytes:
     return loaded.data
 
 

@@ -97,6 +97,11 @@ def _constant_operand(writer: Writer, names: list[str]) -> str:
 def _affine(op: Affine, writer: Writer, node: Node) -> None:
     parts = [("Div" if op.divide else "Mul", op.scale, "scale"), ("Add", op.shift, "shift")]
     steps = [(kind, minimal(array), what) for kind, array, what in parts if array is not None]
+    negative = op.scale is not None and not op.divide and bool((op.scale == -1).all())
+    if op.shift is not None and negative and not _fixed(writer, node.inputs[0]):
+        steps = [("Sub", minimal(op.shift), "shift")]  # c - x
+    elif op.shift is not None and op.scale is None and _unbiased(writer, node.inputs[0]):
+        steps = [("Sub", -minimal(op.shift), "shift")]  # an Add would be read as the bias of the product
     original = writer.origin("Add", "Sub", "Mul", "Div", "Neg")
     value, name = node.inputs[0], original.name if original is not None else node.name
     stored = _constant_operand(writer, list(original.input)) if original is not None and len(steps) == 1 else ""
@@ -105,12 +110,27 @@ def _affine(op: Affine, writer: Writer, node: Node) -> None:
     for position, (kind, array, what) in enumerate(steps):
         last = position == len(steps) - 1
         constant = writer.constant(array, f"{node.name}.{what}", stored)
+        operands = [constant, value] if kind == "Sub" and op.scale is not None else [value, constant]
         value = writer.node(
             kind,
-            [value, constant],
+            operands,
             node.output if last else writer.fresh(f"{node.output}/scaled"),
             name if last else "",
         )
+
+
+def _fixed(writer: Writer, source: str) -> bool:
+    """Whether a tensor is a constant, or computed from constants without rounding: ``c - x`` would be one as well."""
+    producer = writer.network.producer.get(source)
+    if producer is not None and isinstance(producer.op, Select | Relu | Affine):
+        return all(_fixed(writer, name) for name in producer.inputs)
+    return producer is not None and isinstance(producer.op, Constant)
+
+
+def _unbiased(writer: Writer, source: str) -> bool:
+    """Whether a tensor is written as a MatMul and nothing else."""
+    producer = writer.network.producer.get(source)
+    return producer is not None and isinstance(producer.op, Dense) and producer.op.bias is None
 
 
 def minimal(array: Array) -> Array:
@@ -158,7 +178,7 @@ def channels(array: Array, axis: int) -> Array | None:
     if array.ndim <= axis or not array.size:
         return None
     rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
-    return rows[:, 0] if np.array_equal(rows, np.broadcast_to(rows[:, :1], rows.shape)) else None
+    return rows[:, 0] if _same_bits(rows, rows[:, :1]) else None
 
 
 @emit.register
@@ -175,7 +195,8 @@ def _activation(op: Activation, writer: Writer, node: Node) -> None:
         flags = dict(zip(PARAMETERS.get(op.function, ()), op.parameters, strict=True))
         writer.node(op.function, inputs, node.output, name, **flags)
         return
-    ends = {what: end for what, end in zip(("min", "max"), op.parameters, strict=True) if np.isfinite(end)}
+    open_ends = {"min": -np.inf, "max": np.inf}
+    ends = {what: end for what, end in zip(open_ends, op.parameters, strict=True) if end != open_ends[what]}
     if writer.opset < 11:
         writer.node("Clip", inputs, node.output, name, **ends)
         return
