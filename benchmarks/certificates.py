@@ -5,7 +5,7 @@
 Networks: those of FAMILIES, or with --all every network of DATA/networks/INDEX.json and the project's own, smallest
 files first. Each is compressed twice, with a certificate and without, over its stated box; the checker then reads the
 three files once more by itself. Each row is printed as it comes and kept in OUT/certificates.json; a rerun does what is
-missing there at this guarantee and what was refused, --again does all. OUT/certificates.txt has the rows of all runs.
+missing there at this guarantee and what was not proved, --again does all. OUT/certificates.txt has the rows of all.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def main() -> None:
     with suppress(KeyboardInterrupt):  # what is done is shown, and the next run does the rest
         for case in selected(arguments.data, arguments.only, arguments.all):
             key = (case.name, str(level))
-            if arguments.again or key not in rows or not rows[key]["done"]:
+            if arguments.again or key not in rows or rows[key]["status"] != "proved" or not rows[key]["done"]:
                 rows[key] = measure(case, level, arguments.time_limit)
                 write(path, list(rows.values()))
                 print(" | ".join(cells(rows[key])), file=sys.stderr, flush=True)

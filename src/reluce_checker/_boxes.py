@@ -33,38 +33,24 @@ def closes(fact: Boxes, backward: Backward) -> Array:
     Raises
     ------
     NotProved
-        When the tree is no tree, or cannot be followed.
+        When it cannot be followed.
     """
     graph, places = backward.graph, zip(fact.inputs, fact.places, strict=True)
     if any(name not in graph.inputs or place >= graph.size(name) for name, place in places):
         raise NotProved(f"the boxes for {fact.tensor!r} are cut along inputs that are not there")
-    order = _order(fact)
     try:
         layers = Layers(backward, fact.tensor, fact.inputs, fact.places)
     except ValueError as error:
         raise NotProved(f"the boxes for {fact.tensor!r} cannot be followed: {error}") from error
-    covered = fact.closed.astype(bool) & _holds(fact, layers, backward)
-    for node in reversed(order):
-        if fact.dimension[node] >= 0:
-            covered[node] |= covered[fact.child[node]] & covered[fact.child[node] + 1]
+    covered, children = fact.closed.astype(bool) & _holds(fact, layers, backward), _children(fact)
+    for node in np.flatnonzero(fact.dimension >= 0)[::-1]:
+        covered[node] |= covered[children[node]] & covered[children[node] + 1]
     return np.asarray(covered[0])
 
 
-def _order(fact: Boxes) -> list[int]:
-    """The nodes of the tree, parents first."""
-    nodes, waiting, order = len(fact.dimension), [0], list[int]()
-    seen = np.zeros(nodes, dtype=bool)
-    while waiting:
-        node = waiting.pop()
-        if node >= nodes or seen[node]:  # a node with two parents would stand for two boxes
-            raise NotProved(f"the boxes for {fact.tensor!r} are no tree")
-        seen[node] = True
-        order.append(node)
-        if fact.dimension[node] >= 0:
-            if fact.dimension[node] >= len(fact.places) or not 0 < fact.child[node] < nodes - 1:
-                raise NotProved(f"the boxes for {fact.tensor!r} are cut into boxes that are not there")
-            waiting += [int(fact.child[node]), int(fact.child[node]) + 1]
-    return order
+def _children(fact: Boxes) -> Array:
+    """The first of both children of each node that is cut; of nodes that can be reached they have larger numbers."""
+    return np.asarray(2 * np.cumsum(fact.dimension >= 0) - 1)
 
 
 def _holds(fact: Boxes, layers: Layers, backward: Backward) -> Array:
@@ -95,16 +81,14 @@ def _holds(fact: Boxes, layers: Layers, backward: Backward) -> Array:
 
 def _halves(fact: Boxes, nodes: Array, boxes: Boxes64) -> tuple[Array, Boxes64]:
     """The children of nodes and their boxes, which share the point at which a box was cut."""
-    rows, dimension, point = np.arange(len(nodes)), fact.dimension[nodes], fact.point[nodes]
-    low, high = boxes.low[rows, dimension], boxes.high[rows, dimension]
-    if not ((low <= point) & (point <= high)).all():
-        raise NotProved(f"a box for {fact.tensor!r} is cut at a point outside of it")
+    rows, dimension = np.arange(len(nodes)), fact.dimension[nodes]
+    point = 0.5 * boxes.low[rows, dimension] + 0.5 * boxes.high[rows, dimension]
     below, above = boxes.high.copy(), boxes.low.copy()
     below[rows, dimension] = above[rows, dimension] = point
     twice = boxes.rows(np.tile(rows, 2))
-    children = np.concatenate([fact.child[nodes], fact.child[nodes] + 1]).astype(np.int64)
+    first = _children(fact)[nodes]
     ends = np.concatenate([boxes.low, above]), np.concatenate([below, boxes.high])
-    return children, Boxes64(*ends, twice.lower, twice.upper)
+    return np.concatenate([first, first + 1]), Boxes64(*ends, twice.lower, twice.upper)
 
 
 def _exactly(

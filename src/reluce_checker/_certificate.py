@@ -54,9 +54,9 @@ class Split:
 class Boxes:
     """Signs of ``sign * z[row] <= 0`` proved on parts of the domain.
 
-    Dimension d is coordinate ``places[d]`` of graph input ``inputs[d]``. Node n of the tree is cut along
-    ``dimension[n]`` at ``point[n]`` into nodes ``child[n]`` and ``child[n] + 1``, or is not (-1); ``closed[n, g]`` says
-    that goal g holds on the box of node n by linear bounds of that box.
+    Dimension d is coordinate ``places[d]`` of graph input ``inputs[d]``. Node n of the tree is cut in the middle along
+    ``dimension[n]``, or is not (-1). Nodes are numbered level by level: the k-th node that is cut, from 0, has the
+    children 2 k + 1 and 2 k + 2. ``closed[n, g]`` says that goal g holds on node n by linear bounds of its box.
     """
 
     tensor: str
@@ -65,8 +65,6 @@ class Boxes:
     inputs: tuple[str, ...]
     places: Array
     dimension: Array
-    point: Array
-    child: Array
     closed: Array
 
 
@@ -170,9 +168,14 @@ def _fact(part: _Part) -> Fact:
             return Split(tensor, part.sign("sign"), rows, over, split, above, below, which, beta)
     signs, dimension = part.array("signs", "s1", 1), part.array("dimension", "s1", 1)
     found = Boxes(
-        tensor, part.rows("rows"), signs, tuple(part.texts("inputs")), part.rows("places"), dimension,
-        part.floats("point", 1), part.array("child", "i4", 1), part.array("closed", "u1", 2),
-    )  # fmt: skip
+        tensor,
+        part.rows("rows"),
+        signs,
+        tuple(part.texts("inputs")),
+        part.rows("places"),
+        dimension,
+        part.array("closed", "u1", 2),
+    )
     if signs.shape != found.rows.shape or not np.isin(signs, (-1, 1)).all():
         raise part.wrong("signs", "1 or -1 for each goal")
     if len(np.unique(2 * found.rows + (signs > 0))) < len(signs):
@@ -181,9 +184,10 @@ def _fact(part: _Part) -> Fact:
         found.places
     ):
         raise part.wrong("places", "a coordinate for each of 'inputs', none twice")
-    nodes = len(dimension)
-    if found.point.shape != (nodes,) or found.child.shape != (nodes,) or found.closed.shape != (nodes, len(signs)):
-        raise part.wrong("closed", "arrays of one length, with a column for each goal")
+    if len(dimension) != 1 + 2 * np.count_nonzero(dimension >= 0) or (dimension >= len(found.places)).any():
+        raise part.wrong("dimension", "the nodes of a tree, cut along the dimensions that there are")
+    if found.closed.shape != (len(dimension), len(signs)):
+        raise part.wrong("closed", "a row for each node, a column for each goal")
     return found
 
 

@@ -237,6 +237,9 @@ def _records(network: Network, ground: Ground, needed: Mapping[str, _Need]) -> l
 def _record(network: Network, record: Record) -> list[dict[str, Any]]:
     if isinstance(record, BoxProof):
         tree = record.tree
+        order = [0]
+        for node in order:  # level by level: it grows while it is walked through
+            order += [tree.child[node], tree.child[node] + 1] if tree.dimension[node] >= 0 else []
         box = {
             "kind": "boxes",
             "tensor": record.tensor,
@@ -244,10 +247,8 @@ def _record(network: Network, record: Record) -> list[dict[str, Any]]:
             "signs": record.signs.astype(np.int8),
             "inputs": list(record.inputs),
             "places": _rows(record.elements),
-            "dimension": tree.dimension.astype(np.int8),
-            "point": tree.point.astype(np.float64),
-            "child": tree.child.astype(np.int32),
-            "closed": tree.closed.astype(np.uint8),
+            "dimension": tree.dimension[order].astype(np.int8),
+            "closed": tree.closed[order].astype(np.uint8),
         }
         return [box]
     tensors = {node.name: node.inputs[0] for node in network.relus}
