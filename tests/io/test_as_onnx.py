@@ -200,10 +200,7 @@ def hidden(network: Network) -> set[str]:
     """Tensors that a reader may take for part of the node that reads them: constants, and products with a bias."""
     constants: set[str] = set()
     for node in network.nodes:
-        moves = isinstance(node.op, Select | Relu) or (
-            isinstance(node.op, Affine) and node.op.scale is node.op.shift is None
-        )
-        if isinstance(node.op, Constant) or (moves and constants.issuperset(node.inputs)):
+        if isinstance(node.op, Constant) or constants.issuperset(node.inputs):
             constants.add(node.output)
     sums = [node for node in network.nodes if isinstance(node.op, Add) and constants.intersection(node.inputs)]
     products = {name for node in sums for name in node.inputs if name in network.producer}
