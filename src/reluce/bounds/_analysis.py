@@ -70,18 +70,29 @@ class Corners:
 
 
 @dataclass(frozen=True, eq=False)
+class Pass:
+    """A backward pass: its lower slopes (as ``relax`` names them), and the (flat) coordinates that it bounded best.
+
+    ``upper`` and ``lower`` are those whose upper and lower end it gave.
+    """
+
+    below: str
+    upper: Array
+    lower: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Settled:
     """How the pre-activation of one ReLU was bounded.
 
     ``rung`` has an index into ``RUNGS`` per coordinate (flat): what first proved the coordinate stable, 0 where it is
-    open. ``corners`` are those of open coordinates (none where no linear bound was computed). ``passes`` lists the
-    backward passes that were made: their lower slopes (as ``relax`` names them), and the coordinates that were bounded
-    from both sides. ``seconds`` is what intervals and linear bounds took, exact replays included.
+    open. ``corners`` are those of open coordinates (none where no linear bound was computed), ``passes`` the backward
+    passes that were made. ``seconds`` is what intervals and linear bounds took, exact replays included.
     """
 
     rung: Array
     corners: Corners
-    passes: tuple[tuple[str, Array], ...]
+    passes: tuple[Pass, ...]
     seconds: Mapping[Rung, float]
 
 
@@ -186,13 +197,13 @@ class _Work:
         self._mark(rung, z, Rung.CLOSED_FORM if linear else Rung.INTERVAL)
         z = self._exact_by_interval(name, z, rung)
         corners = Corners(np.zeros(0, dtype=np.int64), self._corners({}, 0), self._corners({}, 0))
-        middle, passes = time.perf_counter(), list[tuple[str, Array]]()
+        middle, passes = time.perf_counter(), tuple[Pass, ...]()
         if not self.stop():
-            z, corners = self._crown(name, z, rung, linear, passes)
+            z, corners, passes = self._crown(name, z, rung, linear)
         self.intervals[name] = z
         self.relaxations[node.name] = relax(z)
         seconds = {Rung.INTERVAL: middle - start, Rung.CROWN: time.perf_counter() - middle}
-        self.settled[node.name] = Settled(rung, corners.only(rung[corners.rows] == 0), tuple(passes), seconds)
+        self.settled[node.name] = Settled(rung, corners.only(rung[corners.rows] == 0), passes, seconds)
 
     def _known_signs(self, name: str) -> Interval:
         """The interval of a tensor, with the signs of exactly known constants."""
@@ -214,27 +225,27 @@ class _Work:
         stable = ((z.upper <= 0) | (z.lower >= 0)).ravel()
         rung[stable & (rung == 0)] = RUNGS.index(by)
 
-    def _crown(
-        self, name: str, z: Interval, rung: Array, linear: bool, passes: list[tuple[str, Array]]
-    ) -> tuple[Interval, Corners]:
+    def _crown(self, name: str, z: Interval, rung: Array, linear: bool) -> tuple[Interval, Corners, tuple[Pass, ...]]:
         # Where intervals give no finite end, some term is unbounded, and a linear bound will hardly do better.
         hopeful = np.isfinite(z.lower) | np.isfinite(z.upper)
         rows = np.flatnonzero(((z.lower < 0) & (z.upper > 0) & hopeful).ravel())
         label = Rung.CLOSED_FORM if linear else Rung.CROWN
-        z, corners = self._pass(name, z, rows, self.relaxations)
-        passes.append(("adaptive", rows))
-        self._mark(rung, z, label)
-        z = self._exact_by_linear(name, z, rung, self.relaxations)
-        for below in () if linear else ("zero", "one"):
+        corners = Corners(rows[:0], self._corners({}, 0), self._corners({}, 0))
+        owner, kinds = np.full((2, z.lower.size), -1, dtype=np.int8), list[str]()
+        for below in ("adaptive",) if linear else ("adaptive", "zero", "one"):
             open_rows = rows[rung[rows] == 0]
-            if open_rows.size == 0 or self.stop():
+            if kinds and (open_rows.size == 0 or self.stop()):
                 break
-            relaxations = self._relaxed(below)
-            z, _ = self._pass(name, z, open_rows, relaxations)
-            passes.append((below, open_rows))
+            before, relaxations = z, self.relaxations if below == "adaptive" else self._relaxed(below)
+            z, found = self._pass(name, z, open_rows, relaxations)
+            corners = corners if kinds else found
             self._mark(rung, z, label)
             z = self._exact_by_linear(name, z, rung, relaxations)
-        return z, corners
+            owner[0, (z.upper < before.upper).ravel()] = len(kinds)
+            owner[1, (z.lower > before.lower).ravel()] = len(kinds)
+            kinds.append(below)
+        passes = (Pass(below, *(np.flatnonzero(side == k) for side in owner)) for k, below in enumerate(kinds))
+        return z, corners, tuple(passes)
 
     def _relaxed(self, below: str) -> dict[str, Relaxation]:
         settled = [node for node in self.network.relus if node.name in self.relaxations]

@@ -20,7 +20,7 @@ from reluce.certificate._container import pack
 from reluce.certificate._ground import Claims, Ground, units_of
 from reluce.domain import Box
 from reluce.facts import Guarantee, Verdict
-from reluce.network import Array, Dense, Network, Node
+from reluce.network import Array, Dense, Network
 from reluce.prove import BoxProof, LeafProof, Record
 
 BELOW = {"adaptive": "table", "zero": "zero", "one": "one"}
@@ -182,35 +182,22 @@ def _closed_form(network: Network, name: str) -> bool:
     return node is not None and isinstance(node.op, Dense) and node.inputs[0] in network.inputs
 
 
-def _passes(network: Network, bounds: Bounds, node: Node) -> list[tuple[str, Array]]:
-    name = node.inputs[0]
-    return [] if _closed_form(network, name) else list(bounds.settled[node.name].passes)
-
-
 def _facts(network: Network, bounds: Bounds, needed: Mapping[str, _Need]) -> list[dict[str, Any]]:
-    """The backward passes that were made, on the coordinates that are needed."""
+    """The backward passes that gave the bounds which are needed."""
     found = []
     for node in network.relus:
-        need = needed.get(node.inputs[0])
-        if need is None or node.name not in bounds.settled:
+        name = node.inputs[0]
+        need = needed.get(name)
+        if need is None or node.name not in bounds.settled or _closed_form(network, name):
             continue
-        for below, rows in _passes(network, bounds, node):
-            wanted = np.intersect1d(rows, need.bounded)
-            one_sided = need.bounded.size < network.tensors[node.inputs[0]].size
-            for sign in (1, -1):
-                # A claim needs one side only; what is bounded for its own sake needs both.
-                other = need.active if sign > 0 else need.inactive
-                mine = np.setdiff1d(wanted, other) if one_sided else wanted
+        partly = need.bounded.size < network.tensors[name].size
+        for made in bounds.settled[node.name].passes:
+            # Of a claim one side is needed only; what is bounded for its own sake needs both.
+            for sign, rows, other in ((1, made.upper, need.active), (-1, made.lower, need.inactive)):
+                mine = np.setdiff1d(np.intersect1d(rows, need.bounded), other if partly else other[:0])
                 if mine.size:
-                    found.append(
-                        {
-                            "kind": "linear",
-                            "tensor": node.inputs[0],
-                            "sign": sign,
-                            "rows": _rows(mine),
-                            "below": BELOW[below],
-                        }
-                    )
+                    fact = {"kind": "linear", "tensor": name, "sign": sign, "rows": _rows(mine)}
+                    found.append({**fact, "below": BELOW[made.below]})
     return found
 
 
