@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from oracle import max_difference, ranges
-from strategies import SHAPES, Builder, box_of
+from strategies import SHAPES, Builder, box_of, chain
 
 from reluce import Exact, ProverSettings, Result, Roundoff, Settings, Within, compress
 from reluce.certificate._container import pack
@@ -291,3 +291,61 @@ def magnitudes(original: bytes, key: Key) -> dict[str, tuple[list[Fraction], lis
     network = loads(original).network
     found = ranges(network, box_from(key))
     return {name: found[name] for name in network.outputs}
+
+
+# One pair of networks to write certificates for by hand
+
+TOUCHING_BOX = box_of((-1, 1))
+
+
+def touching(dtype: Any = np.float32) -> tuple[bytes, bytes]:
+    """``relu(relu(x) - 2 relu(x - 1/2) - 1/2) + relu(x)`` on [-1, 1], and ``relu(x)``.
+
+    The outer ReLU is never active, as its input reaches 0 at x = 1/2: a linear bound of it on the whole domain is not
+    enough, on either side of x = 1/2, or of x = 0, it is.
+    """
+    front = (np.array([[1], [1]]), np.array([0, -0.5]))
+    whole = chain(front, ([[1, -2], [1, 0]], [-0.5, 0]), ([[1, 1]], [0]), box=TOUCHING_BOX, dtype=dtype)
+    part = chain(front, ([[1, 0]], [0]), ([[1]], [0]), box=TOUCHING_BOX, dtype=dtype)
+    return as_model(whole).SerializeToString(), as_model(part).SerializeToString()
+
+
+def touching_split(**changes: Any) -> Text:
+    """The fact that ``z2[0] <= 0``, by the signs of ``z1[0]``."""
+    fact = {
+        "kind": "split",
+        "tensor": "z2",
+        "sign": 1,
+        "rows": np.array([0, 0], np.int32),
+        "over": ["z1"],
+        "split": np.array([[1, 0], [-1, 0]], np.int8),
+        "above": np.array([2048, 2048], np.uint16),
+        "below": np.array([[0, 2048], [0, 0]], np.uint16),
+        "which": np.array([0, 1], np.int32),
+        "beta": np.zeros(2),
+    }
+    return {**fact, **changes}
+
+
+def touching_boxes(**changes: Any) -> Text:
+    """The same fact by boxes that share x = 1/2."""
+    fact = {
+        "kind": "boxes",
+        "tensor": "z2",
+        "rows": np.array([0], np.int32),
+        "signs": np.array([1], np.int8),
+        "inputs": ["x"],
+        "places": np.array([0], np.int32),
+        "dimension": np.array([0, -1, -1], np.int8),
+        "point": np.array([0.5, 0, 0]),
+        "child": np.array([1, 0, 0], np.int32),
+        "closed": np.array([[0], [1], [1]], np.uint8),
+    }
+    return {**fact, **changes}
+
+
+def touching_case(*facts: Text, **parts: Any) -> Case:
+    """A certificate of the pair, with some facts."""
+    relations = [relation("z2", "z2", [1]), relation("h2", "h2", [1])]
+    more = {"facts": list(facts), "relations": relations, "stable": [signs("z2", inactive=[0])], **parts}
+    return by_hand(*touching(), TOUCHING_BOX, **more)
