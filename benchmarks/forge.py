@@ -287,7 +287,33 @@ def boxes_all_closed(generator: Generator, text: Text, case: Case) -> None:
     """Every box is said to be closed."""
     item = part(generator, text, "facts", "boxes")
     item["closed"] = np.ones_like(item["closed"])
-    item["dimension"] = np.where(generator.random(len(item["dimension"])) < 0.5, -1, item["dimension"]).astype(np.int8)
+    if generator.random() < 0.5:
+        set_tree(item, np.full(1, -1, dtype=np.int8))
+
+
+def boxes_nodes(generator: Generator, text: Text, case: Case) -> None:
+    """A part of the tree is cut off, and said to be closed."""
+    item = part(generator, text, "facts", "boxes")
+    dimension = item["dimension"].copy()
+    dimension[int(generator.integers(len(dimension))) :] = -1
+    set_tree(item, dimension[: 1 + 2 * np.count_nonzero(dimension >= 0)])
+
+
+def boxes_tree(generator: Generator, text: Text, case: Case) -> None:
+    """The same boxes are cut in another order or along others, and all leaves are said to be closed."""
+    item = part(generator, text, "facts", "boxes")
+    dimension = generator.permutation(item["dimension"])
+    if generator.random() < 0.5:
+        places = max(1, len(item["places"]))
+        dimension = np.where(item["dimension"] >= 0, generator.integers(0, places, len(dimension)), -1).astype(np.int8)
+    set_tree(item, dimension)
+
+
+def set_tree(item: Text, dimension: Array) -> None:
+    """Put another tree in place of one; whatever is not cut is said to be closed."""
+    goals = item["closed"].shape[1]
+    item["dimension"] = dimension
+    item["closed"] = np.repeat((dimension < 0)[:, None], goals, axis=1).astype(np.uint8)
 
 
 def boxes_more_goals(generator: Generator, text: Text, case: Case) -> None:
@@ -428,8 +454,8 @@ TEXTS: Mapping[str, Change] = {
     "boxes, rows": changes_array("facts", "rows", "boxes"),
     "boxes, signs": changes_array("facts", "signs", "boxes"),
     "boxes, dimension": changes_array("facts", "dimension", "boxes"),
-    "boxes, point": changes_array("facts", "point", "boxes"),
-    "boxes, child": changes_array("facts", "child", "boxes"),
+    "boxes, nodes": boxes_nodes,
+    "boxes, another tree": boxes_tree,
     "boxes, closed": changes_array("facts", "closed", "boxes"),
     "signs, more": stable_more,
     "signs, left out": stable_fewer,

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from certificates import Text, linear, signs, touching_boxes, touching_case, touching_split
+from certificates import Text, by_hand, linear, outcome, signs, touching, touching_boxes, touching_case, touching_split
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import box_of
 
 from reluce_checker import NotProved, Unreadable, _boxes
 from reluce_checker._facts import covers
 
 Array = np.ndarray[Any, Any]
+ROOM = -0.5625
 
 
 def agrees(split: Array) -> bool:
@@ -78,7 +80,7 @@ def test_one_linear_bound_is_not_enough() -> None:
 
 @pytest.mark.parametrize("fact", [touching_split(), touching_boxes()], ids=["split", "boxes"])
 def test_a_bound_on_each_part_of_the_domain_is(fact: Text) -> None:
-    proved = touching_case(fact).checked
+    proved = touching_case(fact, bias=ROOM).checked
     assert (proved.facts, proved.claims, proved.largest) == (1, 1, 0.0)
     assert proved.units == (4, 3)
 
@@ -146,69 +148,94 @@ def test_split_multipliers_count() -> None:
         touching_case(fact).checked  # noqa: B018
 
 
+def tree(*dimension: int, closed: str) -> Text:
+    """Boxes that are cut along some dimensions; ``closed`` has a digit for each."""
+    return touching_boxes(
+        dimension=two(*dimension, kind=np.int8), closed=two(*([int(c)] for c in closed), kind=np.uint8)
+    )
+
+
 CUT = {
-    "not cut": touching_boxes(dimension=two(-1, -1, -1, kind=np.int8), closed=two([1], [1], [1], kind=np.uint8)),
-    "cut too early": touching_boxes(point=two(0.25, 0, 0, kind=np.float64)),
-    "cut an ulp too early": touching_boxes(point=two(np.nextafter(0.5, 0), 0, 0, kind=np.float64)),
-    "cut an ulp too late": touching_boxes(point=two(np.nextafter(0.5, 1), 0, 0, kind=np.float64)),
-    "one half is not closed": touching_boxes(closed=two([0], [1], [0], kind=np.uint8)),
-    "nothing is closed": touching_boxes(closed=two([0], [0], [0], kind=np.uint8)),
+    "not cut": tree(-1, closed="1"),
+    "cut once": tree(0, -1, -1, closed="011"),
+    "cut on the other side": tree(0, 0, -1, -1, -1, closed="00111"),
+    "one part is not closed": tree(0, -1, 0, -1, -1, closed="01010"),
+    "nothing is closed": tree(0, -1, 0, -1, -1, closed="00000"),
+    "only what no way leads to": tree(-1, 0, 0, -1, -1, closed="01111"),
     "the other sign": touching_boxes(signs=two(-1, kind=np.int8)),
     "another unit": touching_boxes(rows=two(1, kind=np.int32)),
-    "both halves are one": touching_boxes(
-        dimension=two(0, 0, -1, -1, kind=np.int8), child=two(1, 1, 0, 0, kind=np.int32),
-        point=two(0.5, 0.5, 0, 0, kind=np.float64), closed=two([0], [1], [1], [1], kind=np.uint8),
-    ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CUT)
 def test_boxes_that_prove_nothing(name: str) -> None:
-    with pytest.raises(NotProved):
-        touching_case(CUT[name]).checked  # noqa: B018
+    with pytest.raises(NotProved, match="a positive value is not excluded"):
+        touching_case(CUT[name], bias=ROOM).checked  # noqa: B018
 
 
 TREES = {
-    "a child that is not there": (touching_boxes(child=two(2, 0, 0, kind=np.int32)), "not there"),
-    "a child that is negative": (touching_boxes(child=two(-1, 0, 0, kind=np.int32)), "not there"),
-    "a root that is its own child": (touching_boxes(child=two(0, 0, 0, kind=np.int32)), "not there"),
-    "a dimension that is not there": (touching_boxes(dimension=two(1, -1, -1, kind=np.int8)), "not there"),
+    "a dimension that is not there": (tree(1, -1, -1, closed="111"), "dimension"),
     "no node": (
-        touching_boxes(
-            dimension=np.zeros(0, np.int8), point=np.zeros(0), child=np.zeros(0, np.int32), closed=np.zeros((0, 1), np.uint8)
-        ),
-        "no tree",
+        touching_boxes(dimension=np.zeros(0, np.int8), closed=np.zeros((0, 1), np.uint8)),
+        "dimension",
     ),
-    "a circle": (
-        touching_boxes(
-            dimension=two(0, 0, -1, kind=np.int8), child=two(1, 1, 0, kind=np.int32), point=two(0.5, 0, 0, kind=np.float64)
-        ),
-        "no tree",
-    ),
-    "cut outside": (touching_boxes(point=two(2.0, 0, 0, kind=np.float64)), "point outside"),
+    "a node too many": (tree(0, -1, -1, -1, closed="1111"), "dimension"),
+    "a node too few": (tree(0, -1, 0, -1, closed="1111"), "dimension"),
     "an input that is not there": (touching_boxes(inputs=["z1"]), "inputs that are not there"),
     "a coordinate that is not there": (touching_boxes(places=two(1, kind=np.int32)), "inputs that are not there"),
-    "no input": (touching_boxes(inputs=[], places=np.zeros(0, np.int32)), "not there"),
+    "no input": (touching_boxes(inputs=[], places=np.zeros(0, np.int32)), "dimension"),
+    "the same goal twice": (
+        touching_boxes(
+            rows=two(0, 0, kind=np.int32), signs=two(1, 1, kind=np.int8), closed=np.ones((5, 2), np.uint8)
+        ),
+        "every goal once",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", TREES)
 def test_trees_that_are_none(name: str) -> None:
     fact, message = TREES[name]
-    with pytest.raises(NotProved, match=message):
-        touching_case(fact).checked  # noqa: B018
+    with pytest.raises((NotProved, Unreadable), match=message):
+        touching_case(fact, bias=ROOM).checked  # noqa: B018
 
 
-def test_what_float64_cannot_tell_is_decided_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound touches 0, and float64 has to charge for its rounding."""
+@given(st.lists(st.sampled_from([-1, 0]), min_size=0, max_size=6), st.data())
+def test_whatever_the_tree_a_box_is_only_closed_by_all_of_its_parts(cut: list[int], data: st.DataObject) -> None:
+    """Any shape that can be read: the unit goes only where the shape has the cut at 1/2, and closes what it has to."""
+    nodes = 1 + 2 * sum(d >= 0 for d in cut)
+    dimension = [*cut, *[-1] * nodes][:nodes]
+    if sum(d >= 0 for d in dimension) * 2 + 1 != nodes:
+        return
+    closed = data.draw(st.lists(st.sampled_from("01"), min_size=nodes, max_size=nodes))
+    case = touching_case(tree(*dimension, closed="".join(closed)), bias=ROOM)
+    children = 2 * np.cumsum(np.array(dimension) >= 0) - 1
+
+    def covered(node: int, low: float, high: float) -> bool:
+        true = high <= 0.5 or low >= 0.5 or low == high
+        if closed[node] == "1" and true:
+            return True
+        middle, first = (low + high) / 2, int(children[node])
+        return dimension[node] == 0 and covered(first, low, middle) and covered(first + 1, middle, high)
+
+    if outcome(case)[0] == "proved":
+        assert covered(0, -1.0, 1.0)
+
+
+def test_a_bound_that_touches_0_is_evaluated_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``x - 1/2 <= 0`` on [-1, 1/2]: float64 has to charge for its rounding."""
+    box, (original, _) = box_of((-1, "1/2")), touching()
+    fact = {**tree(-1, closed="1"), "tensor": "z1", "rows": two(1, kind=np.int32)}
+    case = by_hand(original, original, box, facts=[fact])
+    assert case.checked.facts == 1
     monkeypatch.setattr(_boxes, "MOST_DOUBTFUL", 0)
     with pytest.raises(NotProved, match="do not follow in float64"):
-        touching_case(touching_boxes()).checked  # noqa: B018
+        case.checked  # noqa: B018
 
 
 def test_many_boxes_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_boxes, "CHUNK", 1)
-    assert touching_case(touching_boxes()).checked.facts == 1
+    assert touching_case(touching_boxes(), bias=ROOM).checked.facts == 1
 
 
 @pytest.mark.parametrize(

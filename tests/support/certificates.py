@@ -298,14 +298,14 @@ def magnitudes(original: bytes, key: Key) -> dict[str, tuple[list[Fraction], lis
 TOUCHING_BOX = box_of((-1, 1))
 
 
-def touching(dtype: Any = np.float32) -> tuple[bytes, bytes]:
-    """``relu(relu(x) - 2 relu(x - 1/2) - 1/2) + relu(x)`` on [-1, 1], and ``relu(x)``.
+def touching(bias: float = -0.5, dtype: Any = np.float32) -> tuple[bytes, bytes]:
+    """``relu(relu(x) - 2 relu(x - 1/2) + bias) + relu(x)`` on [-1, 1], and ``relu(x)``.
 
     The outer ReLU is never active, as its input reaches 0 at x = 1/2: a linear bound of it on the whole domain is not
     enough, on either side of x = 1/2, or of x = 0, it is.
     """
     front = (np.array([[1], [1]]), np.array([0, -0.5]))
-    whole = chain(front, ([[1, -2], [1, 0]], [-0.5, 0]), ([[1, 1]], [0]), box=TOUCHING_BOX, dtype=dtype)
+    whole = chain(front, ([[1, -2], [1, 0]], [bias, 0]), ([[1, 1]], [0]), box=TOUCHING_BOX, dtype=dtype)
     part = chain(front, ([[1, 0]], [0]), ([[1]], [0]), box=TOUCHING_BOX, dtype=dtype)
     return as_model(whole).SerializeToString(), as_model(part).SerializeToString()
 
@@ -328,7 +328,7 @@ def touching_split(**changes: Any) -> Text:
 
 
 def touching_boxes(**changes: Any) -> Text:
-    """The same fact by boxes that share x = 1/2."""
+    """The same fact by three boxes that meet at x = 0 and x = 1/2."""
     fact = {
         "kind": "boxes",
         "tensor": "z2",
@@ -336,16 +336,14 @@ def touching_boxes(**changes: Any) -> Text:
         "signs": np.array([1], np.int8),
         "inputs": ["x"],
         "places": np.array([0], np.int32),
-        "dimension": np.array([0, -1, -1], np.int8),
-        "point": np.array([0.5, 0, 0]),
-        "child": np.array([1, 0, 0], np.int32),
-        "closed": np.array([[0], [1], [1]], np.uint8),
+        "dimension": np.array([0, -1, 0, -1, -1], np.int8),
+        "closed": np.array([[0], [1], [0], [1], [1]], np.uint8),
     }
     return {**fact, **changes}
 
 
-def touching_case(*facts: Text, **parts: Any) -> Case:
-    """A certificate of the pair, with some facts."""
+def touching_case(*facts: Text, bias: float = -0.5, **parts: Any) -> Case:
+    """A certificate of the pair, with some facts; those with boxes need a bias that leaves room for rounding."""
     relations = [relation("z2", "z2", [1]), relation("h2", "h2", [1])]
     more = {"facts": list(facts), "relations": relations, "stable": [signs("z2", inactive=[0])], **parts}
-    return by_hand(*touching(), TOUCHING_BOX, **more)
+    return by_hand(*touching(bias), TOUCHING_BOX, **more)

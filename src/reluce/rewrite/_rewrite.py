@@ -27,7 +27,7 @@ ROUNDS = 20
 
 
 ROUNDING = 2.0**-30
-"""Deviations below this share of an output may be nothing but the rounding of the float64 pass that bounds them."""
+"""Deviations below this share of the largest product that occurs may be nothing but rounding of the pass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +117,8 @@ class _Work:
     def _only_rounding(self, outputs: Mapping[str, Array]) -> bool:
         """Whether some output does not fit, and none by more than what the float64 arithmetic of a bound may add."""
         over = {name: values[~(values <= self.budget[name])] for name, values in outputs.items()}
-        hair = {name: ROUNDING * _size(self.original, name) for name in outputs}
-        return any(v.size for v in over.values()) and all((v <= hair[name]).all() for name, v in over.items())
+        hair = ROUNDING * _largest(self.original)
+        return any(v.size for v in over.values()) and all((v <= hair).all() for v in over.values())
 
     def evaluation(self, candidate: Rewritten, found: Deviations) -> Mapping[str, Array]:
         """The a-priori float evaluation error of the outputs."""
@@ -191,9 +191,12 @@ class _Work:
         return "the layer is gone" if current is None else sandwich(self.original, state, current)
 
 
-def _size(original: Original, name: str) -> float:
-    box = original.bounds.intervals.get(name)
-    return 0.0 if box is None else float(box.magnitude.max(initial=0.0))
+def _largest(original: Original) -> float:
+    """The largest product of a weight and a finite bound, or bound, at least."""
+    ends = [np.where(np.isfinite(box.magnitude), box.magnitude, 0.0) for box in original.bounds.intervals.values()]
+    weights = [np.abs(node.op.weight) for node in original.network.nodes if isinstance(node.op, Dense)]
+    reach, factor = (max((float(part.max(initial=0.0)) for part in parts), default=0.0) for parts in (ends, weights))
+    return reach * max(1.0, factor)
 
 
 def _finite(network: Network, original: Network) -> bool:
