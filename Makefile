@@ -13,11 +13,13 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/core.stamp ## compress the example network and run both side by side
+demo: .venv/core.stamp ## compress the example network, check the proofs, run both side by side
 	@mkdir -p build
 	$(BIN)/reluce compress examples/digits.onnx build/digits-exact.onnx --range 0,1 --data examples/digits-data.npz --guarantee exact
 	$(BIN)/reluce compress examples/digits.onnx build/digits-roundoff.onnx --range 0,1 --data examples/digits-data.npz
 	$(BIN)/reluce compress examples/digits.onnx build/digits-within.onnx --range 0,1 --data examples/digits-data.npz --guarantee within=1e-5
+	$(BIN)/reluce-check examples/digits.onnx build/digits-exact.onnx build/digits-exact.cert --range 0,1
+	$(BIN)/reluce-check examples/digits.onnx build/digits-roundoff.onnx build/digits-roundoff.cert --range 0,1
 	$(BIN)/python examples/run_small.py examples/digits.onnx build/digits-exact.onnx
 	$(BIN)/python examples/run_small.py examples/digits.onnx build/digits-roundoff.onnx
 	$(BIN)/python examples/run_small.py examples/digits.onnx build/digits-within.onnx
@@ -52,6 +54,12 @@ bench-growth: .venv/core.stamp ## time against width and depth
 
 bench-certificates: .venv/core.stamp ## what a certificate costs: units, seconds, bytes; what is done is not done again
 	$(BIN)/python benchmarks/certificates.py --data $(RELUCE_DATA)
+
+forge: .venv/dev.stamp ## forged certificates, random networks and lying engines against an exact oracle (an hour)
+	$(BIN)/python benchmarks/forge.py --count 12000 --honest 20000 --lies 2000
+
+mutants: .venv/dev.stamp ## mutation testing of the checker (hours)
+	$(BIN)/python benchmarks/mutants.py --count 1000
 
 train-example: .venv/core.stamp ## train examples/digits.onnx again
 	$(BIN)/python examples/train_digits.py
