@@ -93,10 +93,10 @@ def interval(node: Node, inputs: list[Interval], size: int, forms: Forms) -> Int
         case Constant(value):
             exact = Exact.of(value.reshape(1, size))[np.zeros(boxes, dtype=np.int64)]
             return Interval.of(exact, exact)
-        case Monotone(function):
-            return _ranged(function, boxes, size)
+        case Monotone():
+            return _monotone(node.op, inputs[0])
         case Softmax(_, log):
-            return Interval.unknown(boxes, size) if log else _ranged("Sigmoid", boxes, size)
+            return Interval.unknown(boxes, size) if log else _monotone(Monotone("Sigmoid"), inputs[0])
         case Opaque():
             return Interval.unknown(boxes, size)
 
@@ -127,12 +127,40 @@ def _scale(op: Scale | BatchNorm, x: Interval, size: int, forms: Forms) -> Inter
     return Interval(first.minimum(second) + form.shift - slack, first.maximum(second) + form.shift + slack, x.known)
 
 
-RANGES = {"Sigmoid": (0, 1), "HardSigmoid": (0, 1), "Tanh": (-1, 1), "Softsign": (-1, 1), "Erf": (-1, 1)}
+RANGES = {"Sigmoid": (0, 1), "Tanh": (-1, 1), "Softsign": (-1, 1), "Erf": (-1, 1)}
 """Functions whose values lie between two numbers, whatever their arguments."""
 
+ABOVE_LOG_2 = 0.6931472
+"""``softplus(x) <= max(0, x) + log 2``."""
 
-def _ranged(function: str, boxes: int, size: int) -> Interval:
-    if function not in RANGES:
-        return Interval.unknown(boxes, size)
-    low, high = (Exact(np.full((boxes, size), end, dtype=object), 0) for end in RANGES[function])
+
+def _monotone(op: Monotone, x: Interval) -> Interval:
+    """A non-decreasing function of both ends, or numbers beyond its values there."""
+    parameters = op.parameters
+    match op.function:
+        case "Clip":
+            return Interval(_clipped(x.low, *parameters), _clipped(x.high, *parameters), x.known)
+        case "LeakyRelu":
+            slope = Exact.of(np.array(parameters[0]))
+            low, high = (end.positive + end.negative * slope for end in (x.low, x.high))
+            return Interval(low, high, x.known)
+        case "HardSigmoid":
+            slope, shift = (Exact.of(np.array(number)) for number in parameters)
+            low, high = (_clipped(end * slope + shift, 0.0, 1.0) for end in (x.low, x.high))
+            return Interval(low, high, x.known)
+        case "Elu":  # alpha (exp(x) - 1) is at least alpha x, and at least -alpha
+            slope = Exact.of(np.array(parameters[0]))
+            return Interval(x.low.positive + (x.low.negative * slope).maximum(-slope), x.high.positive, x.known)
+        case "Softplus":
+            return Interval(x.low.positive, x.high.positive + Exact.of(np.array(ABOVE_LOG_2)), x.known)
+    if op.function not in RANGES:
+        return Interval.unknown(*x.known.shape)
+    low, high = (Exact(np.array(end, dtype=object), 0) + Exact.zeros(x.low.shape) for end in RANGES[op.function])
     return Interval.of(low, high)
+
+
+def _clipped(values: Exact, low: float, high: float) -> Exact:
+    """``min(max(x, low), high)``; an infinite end does nothing."""
+    if np.isfinite(low):
+        values = values.maximum(Exact.of(np.array(low)))
+    return values.minimum(Exact.of(np.array(high))) if np.isfinite(high) else values

@@ -458,7 +458,15 @@ def _equal(new: Array | None, old: Array | None, kept: Array | None = None) -> b
 
 def lipschitz(op: Monotone) -> float | None:
     """The largest slope of a function; None where it is not known here."""
-    simple = {"Sigmoid": 0.25, "Tanh": 1.0, "Softplus": 1.0, "Softsign": 1.0, "Erf": 1.25, "LeakyRelu": 1.0}
+    simple = {
+        "Sigmoid": 0.25,
+        "Tanh": 1.0,
+        "Softplus": 1.0,
+        "Clip": 1.0,
+        "Softsign": 1.0,
+        "Erf": 1.25,
+        "LeakyRelu": 1.0,
+    }
     if op.function == "Elu":
         return max(1.0, *op.parameters)
     return op.parameters[0] if op.function == "HardSigmoid" else simple.get(op.function)

@@ -203,7 +203,8 @@ def _facts(network: Network, bounds: Bounds, needed: Mapping[str, _Need]) -> lis
 
 def _slopes(network: Network, bounds: Bounds, needed: Mapping[str, _Need]) -> list[dict[str, Any]]:
     """The slopes of all pre-activations in front of those that are needed."""
-    front = network.ancestors([name for key in needed for name in network.producer[key].inputs])
+    producers = [network.producer[key] for key in needed if key in network.producer]
+    front = network.ancestors([name for node in producers for name in node.inputs])
     found: dict[str, dict[str, Any]] = {}
     for node in network.relus:
         name = node.inputs[0]
