@@ -22,7 +22,7 @@ from reluce_checker import NotProved
 from reluce_checker._domain import enclosed
 from reluce_checker._exact import Exact
 from reluce_checker._forms import Forms
-from reluce_checker._graph import Graph, Relu
+from reluce_checker._graph import Graph, Monotone, Node, Relu
 from reluce_checker._intervals import Interval, interval
 from reluce_checker._linear import SLOPE_BITS, Backward, Functional, Slopes
 from reluce_checker._read import read_graph
@@ -219,18 +219,31 @@ def elementwise(kind: str) -> Graph:
     return read_graph(build(nodes, {"x": ["N", 1]}, {"y": ["N", 2]}, constants).SerializeToString())
 
 
-@pytest.mark.parametrize(
-    ("kind", "low", "high"), [("Sigmoid", -1, 1), ("Tanh", -2, 2), ("Erf", -2, 2)]
-)
-def test_functions_of_known_range(kind: str, low: int, high: int) -> None:
-    found = on_box(elementwise(kind), box_of((-1, 1)))
-    known = bool(found["y"].known[0, 0])
-    if known:
-        assert (fractions(found["y"].low)[0], fractions(found["y"].high)[0]) == (low, high)
-    assert found["y"].known[0].tolist() == [known, True]  # what is not read need not be known
+FUNCTIONS: dict[str, tuple[tuple[float, ...], Any]] = {
+    "Sigmoid": ((), lambda x: 1 / (1 + np.exp(-x))),
+    "Tanh": ((), np.tanh),
+    "Softplus": ((), lambda x: np.logaddexp(0, x)),
+    "LeakyRelu": ((0.25,), lambda x: np.where(x > 0, x, 0.25 * x)),
+    "Elu": ((2.0,), lambda x: np.where(x > 0, x, 2 * np.expm1(np.minimum(x, 0)))),
+    "HardSigmoid": ((0.25, 0.5), lambda x: np.clip(0.25 * x + 0.5, 0, 1)),
+    "Clip": ((-0.5, 2.0), lambda x: np.clip(x, -0.5, 2.0)),
+}
 
 
-@pytest.mark.parametrize("kind", ["Exp", "Softplus"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+@given(st.lists(st.floats(-40, 40), min_size=2, max_size=2), st.floats(0, 1))
+def test_functions_that_do_not_decrease(function: str, ends: list[float], share: float) -> None:
+    parameters, value = FUNCTIONS[function]
+    low, high = sorted(ends)
+    x = Interval.of(Exact.of(np.array([[low]])), Exact.of(np.array([[high]])))
+    found = interval(Node(Monotone(function, parameters), ("x",), ("y",)), [x], 1, Forms())
+    assert found.known.all()
+    for point in (low, high, min(max(low + share * (high - low), low), high)):
+        reached = Fraction(float(value(np.float64(point))))
+        assert fractions(found.low)[0] - Fraction(1, 2**40) <= reached <= fractions(found.high)[0] + Fraction(1, 2**40)
+
+
+@pytest.mark.parametrize("kind", ["Exp", "Abs"])
 def test_what_is_not_known_has_no_bound(kind: str) -> None:
     graph = elementwise(kind)
     found = on_box(graph, box_of((-1, 1)))

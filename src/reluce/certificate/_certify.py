@@ -127,8 +127,9 @@ class _Work:
         facts, bounds = self.proof.facts, self.proof.bounds
         ground = supported(self.network, facts, bounds)
         if self.proof.evidence.records:
-            self.removable = self.make(facts, bounds, False).rewriting.kept
-            wanted = claimed(self.network, ground, self.removable)
+            full = self.make(facts, bounds, False).rewriting
+            self.removable = full.kept
+            wanted = claimed(self.network, ground, full.kept, full.coordinates)
             for ground in grounds(self.network, self.box, facts, self.proof.evidence.records, wanted):
                 yield ground, False
         else:

@@ -20,7 +20,7 @@ from reluce.certificate._container import pack
 from reluce.certificate._ground import Claims, Ground, units_of
 from reluce.domain import Box
 from reluce.facts import Guarantee, Verdict
-from reluce.network import Array, Dense, Network
+from reluce.network import Array, Dense, Network, Select
 from reluce.prove import BoxProof, LeafProof, Record
 
 BELOW = {"adaptive": "table", "zero": "zero", "one": "one"}
@@ -63,7 +63,7 @@ def write_certificate(
     settings
         What the run was determined by, for the reader's information.
     """
-    needed = _needed(network, ground, kept, guarantee.epsilon > 0)
+    needed = _needed(network, ground, kept, coordinates, guarantee.epsilon > 0)
     return pack(
         {
             "producer": f"reluce {__version__}",
@@ -135,25 +135,34 @@ class _Need:
     bounded: Array
 
 
-def claimed(network: Network, ground: Ground, kept: Mapping[str, Array]) -> dict[str, Claims]:
-    """The signs that a rewriting rests on: of units that went, and of active units where active ones were merged."""
+def claimed(
+    network: Network, ground: Ground, kept: Mapping[str, Array], coordinates: Mapping[str, Array]
+) -> dict[str, Claims]:
+    """The signs that a rewriting rests on: of units that went, and of active units where active ones were merged.
+
+    Data movement may leave inactive coordinates behind although the ReLU keeps them: then all of these count.
+    """
+    movement = any(isinstance(network.producer[name].op, Select) for name in coordinates if name in network.producer)
     found: dict[str, Claims] = {}
     for node in network.relus:
-        layer, name = ground.facts.layers[node.name], node.inputs[0]
+        layer, z = ground.facts.layers[node.name], ground.bounds.intervals.get(node.inputs[0])
         gone = np.setdiff1d(np.arange(layer.units), kept[node.name])
-        if not gone.size or name not in ground.bounds.intervals:
+        if z is None or not (gone.size or movement):
             continue
         units = units_of(network, node)
-        inactive = np.intersect1d(gone, np.flatnonzero(layer.verdict == Verdict.INACTIVE))
+        inactive = np.isin(units, np.intersect1d(gone, np.flatnonzero(layer.verdict == Verdict.INACTIVE)))
         active = np.flatnonzero(layer.verdict == Verdict.ACTIVE)
         active = active if np.isin(gone, active).any() else active[:0]
-        found[name] = Claims(*(np.flatnonzero(np.isin(units, some)) for some in (inactive, active)))
+        left = movement & (z.upper.ravel() <= 0)
+        found[node.inputs[0]] = Claims(np.flatnonzero(inactive | left), np.flatnonzero(np.isin(units, active)))
     return found
 
 
-def _needed(network: Network, ground: Ground, kept: Mapping[str, Array], deviates: bool) -> dict[str, _Need]:
+def _needed(
+    network: Network, ground: Ground, kept: Mapping[str, Array], coordinates: Mapping[str, Array], deviates: bool
+) -> dict[str, _Need]:
     """What the rewriting rests on, by pre-activation, in the order of the network."""
-    claims, found = claimed(network, ground, kept), dict[str, _Need]()
+    claims, found = claimed(network, ground, kept, coordinates), dict[str, _Need]()
     for node in network.relus:
         name = node.inputs[0]
         if name in claims:
