@@ -183,7 +183,9 @@ class _Run:
         allowed = allowance(level, loaded.network, box, proof.bounds, proof.facts, self.samples, spent)
         solver = self.solver(proof)
 
-        def make(facts: Facts, bounds: Bounds, exact: bool) -> Made:
+        def make(facts: Facts, bounds: Bounds | None, exact: bool) -> Made:
+            if bounds is None:
+                return _whole(loaded, make(facts, proof.bounds, exact), allowed, proof.facts)
             budget = {name: 0 * part for name, part in allowed.budget.items()} if exact else allowed.budget
             rewriting = rewrite(Original(loaded.network, facts, bounds), budget, lambda: self.deadline.passed)
             return _smaller(loaded, box, rewriting, allowed, facts, solver)
@@ -199,7 +201,7 @@ class _Run:
         self.lap("certify")
         if isinstance(found, str):
             self.notes += (f"no certificate, and so nothing was removed (--no-certificate): {found}",)
-            return _whole(loaded, make(nothing(proof).facts, proof.bounds, exact=True), allowed, proof.facts), None
+            return make(nothing(proof).facts, None, exact=True), None
         return found.made, found
 
     def solver(self, proof: Proof) -> SolverUse | None:

@@ -37,9 +37,9 @@ class Made:
 
 
 class Make(Protocol):
-    """Rewrites with what is known, exactly or within the budget, and builds the model."""
+    """Rewrites with what is known, exactly or within the budget, and builds the model; without bounds, the original."""
 
-    def __call__(self, facts: Facts, bounds: Bounds, exact: bool) -> Made: ...
+    def __call__(self, facts: Facts, bounds: Bounds | None, exact: bool) -> Made: ...
 
 
 class AsOnnx(Protocol):
@@ -122,7 +122,7 @@ class _Work:
     def network(self) -> Network:
         return self.loaded.network
 
-    def attempts(self) -> Iterator[tuple[Ground, bool]]:
+    def attempts(self) -> Iterator[tuple[Ground, bool | None]]:
         """What to stand on, and whether to allow no deviation: each is tried only if those before did not pass."""
         facts, bounds = self.proof.facts, self.proof.bounds
         ground = supported(self.network, facts, bounds)
@@ -141,11 +141,12 @@ class _Work:
             yield ground, False
         yield ground, True
         yield nothing(self.proof), True
+        yield nothing(self.proof), None
 
-    def attempt(self, ground: Ground, exact: bool) -> Certified:
-        """Rewrite, write a certificate, and have it checked."""
+    def attempt(self, ground: Ground, exact: bool | None) -> Certified:
+        """Rewrite, write a certificate, and have it checked; ``exact`` is None for the original as it is."""
         self.wrong = {}
-        made = self.make(ground.facts, ground.bounds, exact)
+        made = self.make(ground.facts, None if exact is None else ground.bounds, exact is not False)
         compressed = self.as_onnx(made.small, made.rewriting.network)
         subject = Subject(self.original, compressed, self.box)
         rewriting = made.rewriting
