@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="range of all inputs, or of one; repeatable; exact decimals",
     )
     parser.add_argument("--domain", metavar="BOX", help="an .npz with lo and hi (NAME.lo and NAME.hi for each input)")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     try:
         if bool(given.ranges) == bool(given.domain):
             raise Usage("say on which inputs: --range LO,HI or --domain BOX.npz, one of them")
@@ -62,6 +62,17 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"not proved: the checker gave up ({type(error).__name__})", NOT_PROVED)
     sys.stdout.write(text(found) + "\n")
     return PROVED
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """``--range -1,1`` as one word: argparse would take ``-1,1`` for an option."""
+    found: list[str] = []
+    for word in arguments:
+        if found and found[-1] == "--range":
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def text(found: Proved) -> str:

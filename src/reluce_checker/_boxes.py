@@ -95,7 +95,7 @@ def _exactly(
     layers: Layers, box: Boxes64, relaxed: list[Relaxed], row: int, unit: int, sign: int, backward: Backward
 ) -> bool:
     """Whether ``sign * z[unit] <= 0`` on one box by the same linear bound in exact arithmetic."""
-    intervals, slopes = dict(backward.intervals), dict[str, Slopes]()
+    intervals, slopes = _in_front(layers.layers[-1].tensor, backward), dict[str, Slopes]()
     for layer, lower, upper, part in zip(layers.layers, box.lower, box.upper, relaxed, strict=False):
         intervals[layer.tensor] = Interval.of(Exact.of(lower), Exact.of(upper))
         above, below = (np.round(side[row] * (1 << SLOPE_BITS)).astype(np.int64) for side in (part.above, part.below))
@@ -105,3 +105,13 @@ def _exactly(
     functional = backward.unit_rows(layers.layers[-1].tensor, np.array([unit]), sign)
     bound, unbounded = Backward(backward.graph, backward.forms, intervals).upper(functional, slopes)
     return bool(bound.sign[0] <= 0 and not unbounded[0])
+
+
+def _in_front(tensor: str, backward: Backward) -> dict[str, Interval]:
+    """The intervals of all tensors that come before one in the order of the nodes."""
+    names = list(backward.graph.inputs)
+    for node in backward.graph.nodes:
+        if tensor in node.outputs:
+            break
+        names += node.outputs
+    return {name: backward.intervals[name] for name in names if name in backward.intervals}

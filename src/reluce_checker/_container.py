@@ -59,7 +59,7 @@ def unpack(data: bytes) -> dict[str, Any]:
         text = json.loads(body[8:end].decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"the certificate's text is not JSON: {error}") from error
-    if not isinstance(text, dict):
+    if not isinstance(text, dict) or set(text) == {"array"}:
         raise Unreadable("the certificate's text is not an object")
     filled = _filled(text, memoryview(body)[end:], 0)
     return {str(key): value for key, value in filled.items()}

@@ -7,16 +7,16 @@ the claims about signs are compared with what is proved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from reluce_checker._boxes import closes
-from reluce_checker._certificate import BELOW, Boxes, Certificate, Fact, Linear, Split
+from reluce_checker._certificate import BELOW, Boxes, Certificate, Fact, Linear, Split, Stable
 from reluce_checker._errors import NotProved
 from reluce_checker._exact import Exact, joined
 from reluce_checker._forms import Forms
-from reluce_checker._graph import Array, Graph, Relu, objects
+from reluce_checker._graph import Array, Graph, Node, Relu, objects
 from reluce_checker._intervals import Interval, interval
 from reluce_checker._linear import SLOPE_BITS, Backward, Slopes
 
@@ -26,8 +26,8 @@ CHUNK = 256
 
 def proved_intervals(
     graph: Graph, forms: Forms, inputs: Mapping[str, Interval], certificate: Certificate
-) -> dict[str, Interval]:
-    """Intervals of all tensors on the domain, ``(1, size)`` each; tensors of unknown shape have none.
+) -> Mapping[str, Interval]:
+    """Intervals of all tensors of known shape on the domain, ``(1, size)`` each.
 
     Raises
     ------
@@ -35,23 +35,53 @@ def proved_intervals(
         Naming the first claim about a sign that does not follow.
     """
     demand_places(graph, certificate)
-    found = dict(inputs)
-    backward = Backward(graph, forms, found)
-    for name in graph.inputs:
-        _settle(name, found, backward, certificate)
-    for node in graph.nodes:
-        for name in node.outputs:
-            if graph.shapes[name] is None:
-                continue
-            known = [found[source] for source in node.inputs if source in found]
-            whole = len(known) == len(node.inputs)
-            found[name] = interval(node, known, graph.size(name), forms) if whole else _nothing(graph, name)
-            _settle(name, found, backward, certificate)
+    found = _Intervals(graph, forms, inputs, certificate)
+    for name in certificate.stable:
+        found[name]
     return found
 
 
-def _nothing(graph: Graph, name: str) -> Interval:
-    return Interval.unknown(1, graph.size(name))
+class _Intervals(Mapping[str, Interval]):
+    """Intervals in the order of the nodes, as far as they are asked for: most networks need few of them."""
+
+    def __init__(self, graph: Graph, forms: Forms, inputs: Mapping[str, Interval], certificate: Certificate) -> None:
+        self._graph, self._forms, self._inputs, self._certificate = graph, forms, inputs, certificate
+        self._found: dict[str, Interval] = {}
+        self._backward = Backward(graph, forms, self)
+        known: list[tuple[str, Node | None]] = [(name, None) for name in graph.inputs]
+        written = [(name, node) for node in graph.nodes for name in node.outputs if graph.shapes[name] is not None]
+        self._left = iter([*known, *written])
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._graph.shapes.get(name) is not None
+
+    def __getitem__(self, name: str) -> Interval:
+        if name not in self:
+            raise KeyError(name)
+        while name not in self._found:
+            self._advance()
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._graph.shapes if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _advance(self) -> None:
+        """Bound the next tensor: by its node, then by its facts; then look whether its claims hold."""
+        name, node = next(self._left)
+        if node is None:
+            self._found[name] = self._inputs[name]
+        elif all(source in self._found for source in node.inputs):
+            known = [self._found[source] for source in node.inputs]
+            self._found[name] = interval(node, known, self._graph.size(name), self._forms)
+        else:
+            self._found[name] = Interval.unknown(1, self._graph.size(name))
+        for fact in self._certificate.facts.get(name, ()):
+            self._found[name] = _tightened(self._found[name], fact, self._backward, self._certificate)
+        if name in self._certificate.stable:
+            _demand_signs(name, self._found[name], self._certificate.stable[name])
 
 
 def demand_places(graph: Graph, certificate: Certificate) -> None:
@@ -75,16 +105,11 @@ def pre_activations(graph: Graph) -> set[str]:
     }
 
 
-def _settle(name: str, found: dict[str, Interval], backward: Backward, certificate: Certificate) -> None:
-    """Tighten a tensor by its facts, then look whether its claims hold."""
-    for fact in certificate.facts.get(name, ()):
-        found[name] = _tightened(found[name], fact, backward, certificate)
-    claims = certificate.stable.get(name)
-    if claims is None:
-        return
+def _demand_signs(name: str, x: Interval, claims: Stable) -> None:
+    """Whether what is claimed of the signs of a tensor's coordinates holds."""
     for rows, holds, what in (
-        (claims.inactive, found[name].inactive, "inactive, but a positive value is not excluded"),
-        (claims.active, found[name].active, "active, but a negative value is not excluded"),
+        (claims.inactive, x.inactive, "inactive, but a positive value is not excluded"),
+        (claims.active, x.active, "active, but a negative value is not excluded"),
     ):
         wrong = rows[~holds[0, rows]]
         if wrong.size:

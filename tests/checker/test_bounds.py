@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from certificates import as_model
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
@@ -16,6 +15,7 @@ from oracle import at, cells, forward, whole_domain
 from strategies import Case, box_of, chain, networks
 from tiny_models import build
 
+from certificates import as_model
 from reluce.domain import Box
 from reluce.network import Network
 from reluce_checker import NotProved
@@ -85,7 +85,9 @@ def values(functional: Functional, point: Mapping[str, list[Fraction]]) -> list[
     total = fractions(functional.constant)
     for name, A in functional.coefficients.items():
         entries = np.array(fractions(A), dtype=object).reshape(A.shape)
-        total = [t + sum(a * x for a, x in zip(row, point[name], strict=True)) for t, row in zip(total, entries, strict=True)]
+        total = [
+            t + sum(a * x for a, x in zip(row, point[name], strict=True)) for t, row in zip(total, entries, strict=True)
+        ]
     return total
 
 

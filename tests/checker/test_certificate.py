@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from certificates import (
     Text,
     linear,
@@ -17,7 +18,6 @@ from certificates import (
     touching_case,
     touching_split,
 )
-
 from reluce.certificate._container import pack
 from reluce_checker import Unreadable
 from reluce_checker._certificate import Boxes, Linear, Split, read_certificate

@@ -45,7 +45,19 @@ def test_ranges_are_exact_decimals() -> None:
 
 @pytest.mark.parametrize(
     "ranges",
-    [["0"], ["0,1,2"], ["a,b"], ["0,inf"], ["nan,1"], ["0x1,2"], ["1/3,1"], ["0,1", "1,2"], ["y=0,1"], [""], ["0,1e9999"]],
+    [
+        ["0"],
+        ["0,1,2"],
+        ["a,b"],
+        ["0,inf"],
+        ["nan,1"],
+        ["0x1,2"],
+        ["1/3,1"],
+        ["0,1", "1,2"],
+        ["y=0,1"],
+        [""],
+        ["0,1e9999"],
+    ],
 )
 def test_other_ranges_are_a_wrong_request(ranges: list[str]) -> None:
     with pytest.raises(Usage, match="range"):

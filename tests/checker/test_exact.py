@@ -82,14 +82,14 @@ def test_places(values: list[tuple[float, float]]) -> None:
     chosen = np.arange(len(values)) % 2 == 0
     expected = [q if pick else p for p, q, pick in zip(exactly(first), exactly(second), chosen, strict=True)]
     assert fractions(x.replaced(np.flatnonzero(chosen), y[chosen])) == expected
-    assert fractions(x.where(chosen)) == [p if pick else Fraction(0) for p, pick in zip(exactly(first), chosen, strict=True)]
+    assert fractions(x.where(chosen)) == [
+        p if pick else Fraction(0) for p, pick in zip(exactly(first), chosen, strict=True)
+    ]
     assert fractions(joined([x, y])) == exactly(first) + exactly(second)
     assert fractions(x) == exactly(first)  # nothing was changed in place
 
 
-@given(
-    st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.lists(numbers, min_size=18, max_size=18)
-)
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.lists(numbers, min_size=18, max_size=18))
 def test_products_of_matrices(n: int, k: int, m: int, values: list[float]) -> None:
     left, right = np.array(values[: n * k]).reshape(n, k), np.array(values[9 : 9 + k * m]).reshape(k, m)
     found = Exact.of(left) @ Matrix.of(Exact.of(right))

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from certificates import Text, by_hand, linear, outcome, signs, touching, touching_boxes, touching_case, touching_split
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import box_of
 
+from certificates import Text, by_hand, linear, outcome, signs, touching, touching_boxes, touching_case, touching_split
 from reluce_checker import NotProved, Unreadable, _boxes
 from reluce_checker._facts import covers
 
@@ -73,7 +73,9 @@ def test_a_deep_tree_takes_no_recursion() -> None:
 def test_one_linear_bound_is_not_enough() -> None:
     facts = [linear("z2", [0], 1, below) for below in ("table", "zero", "one")]
     slopes = [{"tensor": "z1", "above": np.array([2048, 1024], np.uint16), "below": np.array([0, 2048], np.uint16)}]
-    with pytest.raises(NotProved, match="unit 0 of 'z2' is claimed to be inactive, but a positive value is not excluded") as error:
+    with pytest.raises(
+        NotProved, match="unit 0 of 'z2' is claimed to be inactive, but a positive value is not excluded"
+    ) as error:
         touching_case(*facts, slopes=slopes).checked  # noqa: B018
     assert (error.value.tensor, error.value.rows) == ("z2", (0,))
 
@@ -185,9 +187,7 @@ TREES = {
     "a coordinate that is not there": (touching_boxes(places=two(1, kind=np.int32)), "inputs that are not there"),
     "no input": (touching_boxes(inputs=[], places=np.zeros(0, np.int32)), "dimension"),
     "the same goal twice": (
-        touching_boxes(
-            rows=two(0, 0, kind=np.int32), signs=two(1, 1, kind=np.int8), closed=np.ones((5, 2), np.uint8)
-        ),
+        touching_boxes(rows=two(0, 0, kind=np.int32), signs=two(1, 1, kind=np.int8), closed=np.ones((5, 2), np.uint8)),
         "every goal once",
     ),
 }
@@ -226,7 +226,8 @@ def test_a_bound_that_touches_0_is_evaluated_exactly(monkeypatch: pytest.MonkeyP
     """``x - 1/2 <= 0`` on [-1, 1/2]: float64 has to charge for its rounding."""
     box, (original, _) = box_of((-1, "1/2")), touching()
     fact = {**tree(-1, closed="1"), "tensor": "z1", "rows": two(1, kind=np.int32)}
-    case = by_hand(original, original, box, facts=[fact])
+    claim = {"tensor": "z1", "inactive": fact["rows"], "active": np.zeros(0, np.int32)}
+    case = by_hand(original, original, box, facts=[fact], stable=[claim])
     assert case.checked.facts == 1
     monkeypatch.setattr(_boxes, "MOST_DOUBTFUL", 0)
     with pytest.raises(NotProved, match="do not follow in float64"):
@@ -254,7 +255,9 @@ def test_claims_that_do_not_follow(stable: Text, message: str) -> None:
 
 
 def test_claims_about_other_tensors_are_looked_at_too() -> None:
-    assert touching_case(touching_split(), stable=[signs("h1", active=[0, 1]), signs("y", active=[0])]).checked.claims == 3
+    assert (
+        touching_case(touching_split(), stable=[signs("h1", active=[0, 1]), signs("y", active=[0])]).checked.claims == 3
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from certificates import as_model
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
@@ -15,6 +14,7 @@ from oracle import ranges
 from strategies import Builder, box_of, chain
 from tiny_models import build
 
+from certificates import as_model
 from reluce.domain import Box
 from reluce.network import Network
 from reluce_checker import _layers
@@ -168,7 +168,9 @@ def test_ends_of_the_domain_are_rounded_outward() -> None:
     assert Fraction(float(found.low[1])) < Fraction(1, 3) < Fraction(float(np.nextafter(found.low[1], 1)))
     inside = found.inputs(found.whole())["x"]
     assert fractions(inside.high) == [1, 2]
-    assert Fraction(float(found.low[1])) < fractions(inside.low)[1] <= Fraction(1, 3)  # what was proved, not what was rounded
+    assert (
+        Fraction(float(found.low[1])) < fractions(inside.low)[1] <= Fraction(1, 3)
+    )  # what was proved, not what was rounded
 
 
 @given(seeds)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from certificates import Case, sealed, touching, touching_case, touching_split
 
+from certificates import Case, sealed, touching, touching_case, touching_split
 from reluce.certificate._container import pack
 from reluce_checker import __main__ as command
 from reluce_checker.__main__ import main, text
@@ -38,7 +38,7 @@ def arguments(files: Files, *more: str) -> list[str]:
 
 
 def test_proved(files: Files, case: Case, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments(files, "--range", "-1,1")) == 0
+    assert main(arguments(files, "--range=-1,1")) == 0
     out, err = capsys.readouterr()
     proved = case.checked
     assert err == ""
@@ -59,23 +59,27 @@ def test_what_is_said_of_a_deviation(case: Case) -> None:
     assert "  level        within=1.0\n" in text(proved)
 
 
-@pytest.mark.parametrize("domain", [["--domain"], ["--range", "x=-1,1"], ["--range", "-1e0,+0.5"]])
+@pytest.mark.parametrize("domain", [["--domain"], ["--range", "x=-1,1"], ["--range=-1e0,+0.5"]])
 def test_ways_to_say_on_which_inputs(files: Files, domain: list[str]) -> None:
     more = [*domain, files["box.npz"]] if domain == ["--domain"] else domain
     assert main(arguments(files, *more)) == 0
+
+
+def test_a_range_that_starts_with_a_minus(files: Files) -> None:
+    assert main(arguments(files, "--range", "-1,1")) == 0
 
 
 def test_compressed_files(files: Files, case: Case, tmp_path: Path) -> None:
     for name, data in (("old.onnx.gz", case.original), ("new.onnx.gz", case.compressed)):
         (tmp_path / name).write_bytes(gzip.compress(data))
         files[name.removesuffix(".gz")] = str(tmp_path / name)
-    assert main(arguments(files, "--range", "-1,1")) == 0
+    assert main(arguments(files, "--range=-1,1")) == 0
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--range", "-1,2"], "not proved: the domain of input 'x' is larger than the one that the certificate is about"),
+        (["--range=-1,2"], "not proved: the domain of input 'x' is larger than the one that the certificate is about"),
     ],
 )
 def test_not_proved(files: Files, more: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,14 +90,14 @@ def test_not_proved(files: Files, more: list[str], message: str, capsys: pytest.
 
 def test_another_network(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "new.onnx").write_bytes(touching(-0.75)[0])
-    assert main(arguments(files, "--range", "-1,1")) == 1
+    assert main(arguments(files, "--range=-1,1")) == 1
     assert capsys.readouterr().err.startswith("not proved: the certificate is about another compressed network")
 
 
 def test_a_forged_claim(files: Files, case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     forged = {**case.text, "facts": []}
     (tmp_path / "new.cert").write_bytes(sealed(forged, case.original, case.compressed))
-    assert main(arguments(files, "--range", "-1,1")) == 1
+    assert main(arguments(files, "--range=-1,1")) == 1
     assert capsys.readouterr().err.startswith("not proved: unit 0 of 'z2' is claimed to be inactive")
 
 
@@ -101,10 +105,10 @@ def test_a_forged_claim(files: Files, case: Case, tmp_path: Path, capsys: pytest
     "more",
     [
         [],
-        ["--range", "-1,1", "--domain", "box.npz"],
+        ["--range=-1,1", "--domain", "box.npz"],
         ["--range", "1"],
         ["--range", "y=0,1"],
-        ["--range", "-1,1/2"],
+        ["--range=-1,1/2"],
         ["--range", "0,1", "--range", "0,1"],
     ],
 )
@@ -152,7 +156,7 @@ def test_files_that_cannot_be_relied_upon(
 def test_a_network_that_is_none(files: Files, case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "old.onnx").write_bytes(b"garbage")
     (tmp_path / "new.cert").write_bytes(sealed(case.text, b"garbage", case.compressed))
-    assert main(arguments(files, "--range", "-1,1")) == 3
+    assert main(arguments(files, "--range=-1,1")) == 3
     assert capsys.readouterr().err.startswith("unreadable: ")
 
 
@@ -162,7 +166,7 @@ def test_a_file_that_cannot_be_decompressed(
 ) -> None:
     (tmp_path / "old.onnx.gz").write_bytes(content)
     files["old.onnx"] = str(tmp_path / "old.onnx.gz")
-    assert main(arguments(files, "--range", "-1,1")) == 3
+    assert main(arguments(files, "--range=-1,1")) == 3
     assert "cannot be decompressed" in capsys.readouterr().err
 
 
@@ -172,7 +176,7 @@ def test_a_file_that_swells(
     monkeypatch.setattr(command, "LARGEST", 1000)
     (tmp_path / "old.onnx.gz").write_bytes(gzip.compress(bytes(1001)))
     files["old.onnx"] = str(tmp_path / "old.onnx.gz")
-    assert main(arguments(files, "--range", "-1,1")) == 3
+    assert main(arguments(files, "--range=-1,1")) == 3
     assert "more than 1000 bytes" in capsys.readouterr().err
 
 
@@ -184,12 +188,12 @@ def test_a_checker_that_gives_up_has_proved_nothing(
         raise error
 
     monkeypatch.setattr(command, "check", broken)
-    assert main(arguments(files, "--range", "-1,1")) == 1
+    assert main(arguments(files, "--range=-1,1")) == 1
     assert capsys.readouterr().err == f"not proved: the checker gave up ({type(error).__name__})\n"
 
 
 def test_the_process_ends_with_the_code(files: Files) -> None:
-    for more, code in ((["--range", "-1,1"], 0), (["--range", "-1,2"], 1), ([], 2)):
+    for more, code in ((["--range=-1,1"], 0), (["--range=-1,2"], 1), ([], 2)):
         found = subprocess.run(
             [sys.executable, "-m", "reluce_checker", *arguments(files, *more)], capture_output=True, check=False
         )

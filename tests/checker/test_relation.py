@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from certificates import Case, Text, by_hand, relation
 from onnx import ModelProto, NodeProto, helper
 from strategies import box_of
 from tiny_models import build, chain
 
+from certificates import Case, Text, by_hand, relation
 from reluce.domain import Box
 from reluce_checker import NotProved
 from reluce_checker._exact import Exact
-from reluce_checker._relation import lipschitz
 from reluce_checker._graph import Monotone
+from reluce_checker._relation import lipschitz
 
 BOX = box_of((0, 1), (0, 1))
 node = helper.make_node
@@ -254,7 +254,12 @@ MOVE_WEIGHTS = {"W": [[1, 1], [1, -1]], "b": [-2, 0], "i": np.array([3, 0, 1, 2]
 
 
 def test_coordinates_that_are_moved() -> None:
-    said = [relation("z", "z", [1]), relation("h", "h", [1]), relation("c", "c", [1, 2, 3]), relation("m", "m", [2, 3, 0])]
+    said = [
+        relation("z", "z", [1]),
+        relation("h", "h", [1]),
+        relation("c", "c", [1, 2, 3]),
+        relation("m", "m", [2, 3, 0]),
+    ]
     small = {"W": [[1, -1]], "b": [0], "i": np.array([0, 1, 2]), "U": [[2, 3, 1]]}
     assert moved(case_of(model(MOVE, 1, MOVE_WEIGHTS), model(MOVE, 1, small), said)) == [0]
     wrong = {**small, "i": np.array([0, 2, 1])}
@@ -373,7 +378,9 @@ def test_a_deviation_goes_through_clip() -> None:
     nodes[1] = node("Clip", ["z", "low", "high"], ["o"])
     constants |= {"low": np.array(-1, f32), "high": np.array(1, f32)}
     assert moved(case_of(model(nodes, 1, constants), model(nodes, 1, constants))) == [0]
-    assert moved(case_of(model(nodes, 1, constants), model(nodes, 1, {**constants, "b": [-9, 0.5]}))) == [Fraction(1, 2)]
+    assert moved(case_of(model(nodes, 1, constants), model(nodes, 1, {**constants, "b": [-9, 0.5]}))) == [
+        Fraction(1, 2)
+    ]
 
 
 @pytest.mark.parametrize(("kind", "cost"), [("Softmax", Fraction(1, 8)), ("LogSoftmax", Fraction(1, 2))])
@@ -428,7 +435,9 @@ def test_what_is_not_modelled_stays_as_it_is() -> None:
         (around(), {**AROUND_SMALL, "U": [[1, 2]]}, "difference from the original is unbounded"),
     ],
 )
-def test_what_is_not_modelled_may_not_change(nodes: list[NodeProto], constants: Mapping[str, Any], message: str) -> None:
+def test_what_is_not_modelled_may_not_change(
+    nodes: list[NodeProto], constants: Mapping[str, Any], message: str
+) -> None:
     with pytest.raises(NotProved, match=message):
         case_of(model(around(), 1, AROUND), model(nodes, 1, constants), AROUND_SAID).checked  # noqa: B018
 
