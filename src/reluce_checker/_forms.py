@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from math import isqrt
 
 import numpy as np
@@ -54,6 +55,12 @@ class DenseForm:
             found = self.backward
             self._made["forward"] = Matrix(found.entries.transpose(), found.exponent)
         return self._made["forward"]
+
+    @cached_property
+    def sums(self) -> tuple[Exact, Exact]:
+        """For each output the sum of its weights, and of their absolute values: what a box of equal sides needs."""
+        whole = self.weight(np.arange(self.outputs))
+        return whole.sum(1), abs(whole).sum(1)
 
     @property
     def size(self) -> Matrix:
@@ -107,12 +114,16 @@ def _scale_form(op: Scale | BatchNorm, size: int) -> ScaleForm:
             return ScaleForm(Exact.of(np.ones(size)), shift, nothing, nothing)
         if not op.divide:
             return ScaleForm(Exact.of(_flat(op.factor, size)), shift, nothing, nothing)
-        factor, radius = _enclosed([1 / Fraction(float(value)) for value in _flat(op.factor, size)])
-        return ScaleForm(factor, shift, radius, nothing)
-    scales, variances = ([Fraction(float(v)) for v in _flat(part, size)] for part in (op.scale, op.variance))
-    epsilon = Fraction(float(op.epsilon))
-    pairs = zip(scales, variances, strict=True)
+        divisors, place = np.unique(_flat(op.factor, size).astype(np.float64), return_inverse=True)
+        factor, radius = _enclosed([1 / Fraction(float(value)) for value in divisors])
+        return ScaleForm(factor[place], shift, radius[place], nothing)
+    # A channel has one scale and one variance, and often thousands of coordinates.
+    columns = np.stack([_flat(part, size).astype(np.float64) for part in (op.scale, op.variance)], axis=1)
+    channels, place = np.unique(columns, axis=0, return_inverse=True)
+    place, epsilon = place.reshape(-1), Fraction(float(op.epsilon))
+    pairs = [(Fraction(float(scale)), Fraction(float(variance))) for scale, variance in channels]
     factor, radius = _joined([_batch_factor(scale, variance + epsilon) for scale, variance in pairs])
+    factor, radius = factor[place], radius[place]
     mean, shift = Exact.of(_flat(op.mean, size)), Exact.of(_flat(op.shift, size))
     return ScaleForm(factor, shift - mean * factor, radius, abs(mean) * radius)
 

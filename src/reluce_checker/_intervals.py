@@ -76,6 +76,9 @@ def interval(node: Node, inputs: list[Interval], size: int, forms: Forms) -> Int
     """The interval of a node's output of ``size`` coordinates."""
     boxes = max((len(x.known) for x in inputs), default=1)
     inputs = [x if len(x.known) == boxes else x.rows(np.zeros(boxes, dtype=np.int64)) for x in inputs]
+    nothing = bool(inputs) and not any(x.known.any() for x in inputs)
+    if nothing and isinstance(node.op, Scale | BatchNorm | Relu | Add | Select):
+        return Interval.unknown(boxes, size)
     match node.op:
         case Dense():
             return _dense(node.op, inputs[0], forms)
@@ -109,15 +112,20 @@ def _dense(op: Dense, x: Interval, forms: Forms) -> Interval:
     if not known.all():
         twice, width = twice.where(known), width.where(known)
     half = Exact(np.array(1, dtype=object), -1)
-    centre = (twice @ form.forward) * half + form.bias
+    centre = (twice[:, :1] * form.sums[0] if _even(twice) else twice @ form.forward) * half + form.bias
     if not width.sign.any():
         low = high = centre
     else:
-        reach = (width @ form.size) * half
+        reach = (width[:, :1] * form.sums[1] if _even(width) else width @ form.size) * half
         low, high = centre - reach, centre + reach
     clear = np.ones(low.shape, dtype=bool) if known.all() else ~((~known).astype(np.int64) @ form.used.T).astype(bool)
     size = x.known.shape[1] // form.inputs * form.outputs
     return Interval(low.reshape(boxes, size), high.reshape(boxes, size), clear.reshape(boxes, size))
+
+
+def _even(values: Exact) -> bool:
+    """Whether each row has one number throughout, as a box of equal ranges has."""
+    return values.shape[1] > 1 and bool((values.mantissa == values.mantissa[:, :1]).all())
 
 
 def _scale(op: Scale | BatchNorm, x: Interval, size: int, forms: Forms) -> Interval:

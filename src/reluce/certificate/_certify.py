@@ -147,6 +147,8 @@ class _Work:
         """Rewrite, write a certificate, and have it checked; ``exact`` is None for the original as it is."""
         self.wrong = {}
         made = self.make(ground.facts, None if exact is None else ground.bounds, exact is not False)
+        if self.removable is None:
+            self.removable = made.rewriting.kept
         compressed = self.as_onnx(made.small, made.rewriting.network)
         subject = Subject(self.original, compressed, self.box)
         rewriting = made.rewriting
