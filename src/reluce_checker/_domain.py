@@ -91,7 +91,11 @@ def demand_box(graph: Graph, domain: Domain) -> Domain:
     if set(domain) != set(graph.inputs):
         raise Unreadable(f"the domain is of inputs {sorted(domain)}, the network has {sorted(graph.inputs)}")
     for name, (low, high) in domain.items():
-        if graph.shapes[name] is None or not len(low) == len(high) == graph.size(name):
+        if graph.shapes[name] is None:
+            raise Unreadable(
+                f"the model leaves dimensions of input {name!r} open, other than its batch: fix them in it"
+            )
+        if not len(low) == len(high) == graph.size(name):
             raise Unreadable(f"the domain of input {name!r} does not have {graph.size(name)} numbers")
         if (low > high).any():
             raise Unreadable(f"the domain of input {name!r} has a lower end above its upper end")
