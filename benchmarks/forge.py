@@ -8,8 +8,9 @@
 * lies: the same while a bound engine, a prover or a solver says what is not so
 
 Networks have at most two inputs that vary: whatever is proved of them is compared with the exact largest difference of
-the two networks (`tests/support/oracle.py`), in fractions. Prints a table for each part; "false" has to be 0 in all of
-them, and then the exit code is 0.
+the two networks (`tests/support/oracle.py`), in fractions. Prints a table for each part: "true" and "FALSE" are claims
+that were accepted, "attested" are results that rest on the word of a solver that is trusted; they say so, and have no
+certificate. FALSE has to be 0 in all of them, and then the exit code is 0.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -408,8 +409,9 @@ def another_type(generator: Generator, text: Text, case: Case) -> None:
     value = where[key]
     ways: list[Any] = [None, 1, -1, True, "", "0", [], {}, [[]], 0.5, 1 << 70, np.zeros(1), np.zeros((0, 0))]
     if isinstance(value, np.ndarray):
-        ways += [value.astype(np.float64), value.astype(np.int32, casting="unsafe") if value.dtype.kind != "f" else value[None],
-                 value.reshape(-1), value[..., None], value[:0], value.tolist(), np.concatenate([value, value])]  # fmt: skip
+        other = value[None] if value.dtype.kind == "f" else value.astype(np.int32, casting="unsafe")
+        ways += [value.astype(np.float64), other, value.reshape(-1), value[..., None], value[:0], value.tolist()]
+        ways += [np.concatenate([value, value])]
     where[key] = entry(generator, ways)
 
 
@@ -758,11 +760,11 @@ def bases(count: int, seed: int, folder: Path) -> list[Case]:
     return found
 
 
-def forgeries(count: int, seed: int, bases_of: int) -> Tally:
-    """Forge, and judge."""
+def forgeries(count: int, seed: int, bases_of: int, more: Sequence[Case] = ()) -> Tally:
+    """Forge certificates that are made here, and more, and judge what becomes of them."""
     tally = Tally({kind: Counter() for kind in KINDS})
     with tempfile.TemporaryDirectory() as folder:
-        cases = bases(bases_of, seed, Path(folder))
+        cases = [*bases(bases_of, seed, Path(folder)), *more]
     generator, made, tries = np.random.default_rng([seed, 1 << 30]), 0, 0
     while made < count:
         tries += 1

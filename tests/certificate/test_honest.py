@@ -23,7 +23,7 @@ def check_one(case: Case, level: Any, prover: str) -> None:
     with TemporaryDirectory() as folder:
         result = quick(network, box, level, Path(folder), PROVERS[prover])
     found = case_of(result, box)  # a certificate there is, were it of the original itself
-    proved = found.checked
+    proved = found.check()
     assert proved.level == {Exact: "exact", Within: "within"}.get(type(level), "roundoff")
     assert true(found.original, found.compressed, box, proved)
 

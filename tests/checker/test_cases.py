@@ -55,7 +55,7 @@ def test_what_goes_may_go_and_is_proved(name: str, level: str, shared: Path, tmp
     result = certified(source, box, LEVELS[level], tmp_path)
     assert result.certified is not None
     case = case_of(result, box)
-    proved = case.checked
+    proved = case.check()
     assert proved.level == level
     if decided(box):
         assert true(case.original, case.compressed, box, proved)

@@ -35,7 +35,7 @@ def honest(**parts: Any) -> Case:
 
 def test_what_is_proved() -> None:
     case = honest()
-    proved = case.checked
+    proved = case.check()
     assert (proved.level, proved.budget, proved.largest) == ("exact", Fraction(0), 0.0)
     assert (proved.facts, proved.claims, proved.units) == (1, 1, (4, 3))
     assert proved.producer == "a test"
@@ -73,19 +73,19 @@ def test_a_certificate_that_is_sealed_for_another_file() -> None:
 )
 def test_a_domain_that_is_larger_than_what_was_proved(domain: Any) -> None:
     with pytest.raises(NotProved, match="the domain of input 'x' is larger"):
-        Case(ORIGINAL, COMPRESSED, honest().text, domain).checked  # noqa: B018
+        Case(ORIGINAL, COMPRESSED, honest().text, domain).check()
 
 
 def test_a_smaller_domain_will_do() -> None:
-    assert Case(ORIGINAL, COMPRESSED, honest().text, box_of((0, "1/3"))).checked.largest == 0.0
+    assert Case(ORIGINAL, COMPRESSED, honest().text, box_of((0, "1/3"))).check().largest == 0.0
 
 
 def test_a_certificate_for_a_smaller_domain_than_the_users() -> None:
     """The forger widens nothing: on [-1, 0] the unit is plainly inactive, and the user asks about [-1, 1]."""
     narrow = [{"input": "x", "lower": ["-1"], "upper": ["0"]}]
-    assert Case(ORIGINAL, COMPRESSED, honest(domain=narrow, facts=[]).text, box_of((-1, 0))).checked.facts == 0
+    assert Case(ORIGINAL, COMPRESSED, honest(domain=narrow, facts=[]).text, box_of((-1, 0))).check().facts == 0
     with pytest.raises(NotProved, match="larger"):
-        honest(domain=narrow).checked  # noqa: B018
+        honest(domain=narrow).check()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_certificate_for_a_smaller_domain_than_the_users() -> None:
 )
 def test_a_domain_that_is_none_of_the_network(domain: list[Text]) -> None:
     with pytest.raises(Unreadable, match="the domain"):
-        honest(domain=domain).checked  # noqa: B018
+        honest(domain=domain).check()
 
 
 def test_the_users_domain_is_checked_as_well() -> None:
@@ -130,9 +130,9 @@ def points(*values: float) -> dict[str, Any]:
 
 def test_within_a_budget() -> None:
     tiny = 2.0**-20
-    assert deviating(tiny, level="within", budget=repr(tiny)).checked.largest == tiny
-    assert deviating(tiny, level="within", budget="1.0").checked.budget == 1
-    assert deviating(1.0, level="within", budget="1.0").checked.largest == 1.0  # more may be claimed than is needed
+    assert deviating(tiny, level="within", budget=repr(tiny)).check().largest == tiny
+    assert deviating(tiny, level="within", budget="1.0").check().budget == 1
+    assert deviating(1.0, level="within", budget="1.0").check().largest == 1.0  # more may be claimed than is needed
 
 
 @pytest.mark.parametrize(
@@ -150,24 +150,24 @@ def test_within_a_budget() -> None:
 )
 def test_epsilons_that_are_too_small_or_not_allowed(epsilon: Any, parts: dict[str, Any], message: str) -> None:
     with pytest.raises(NotProved, match=message):
-        deviating(epsilon, **parts).checked  # noqa: B018
+        deviating(epsilon, **parts).check()
 
 
 @pytest.mark.parametrize("outputs", [[], ["z"], ["y", "z"]])
 def test_epsilons_of_other_outputs(outputs: list[str]) -> None:
     said = [{"output": name, "values": np.zeros(1)} for name in outputs]
     with pytest.raises(NotProved, match="epsilon for other outputs"):
-        honest(epsilon=said).checked  # noqa: B018
+        honest(epsilon=said).check()
 
 
 def test_roundoff_is_measured_at_points() -> None:
     """16 units of roundoff of 2 are ``2**-19``; of the value at 1, half of that; of 0, nothing."""
     tiny = 2.0**-20
-    assert deviating(2 * tiny, level="roundoff", **points(-1)).checked.level == "roundoff"
-    assert deviating(tiny, level="roundoff", **points(0, 1)).checked.largest == tiny
+    assert deviating(2 * tiny, level="roundoff", **points(-1)).check().level == "roundoff"
+    assert deviating(tiny, level="roundoff", **points(0, 1)).check().largest == tiny
     for parts in (points(1), points(0.5, 0), points(0), points(), {}, {"points": []}):
         with pytest.raises(NotProved, match="the level roundoff allows"):
-            deviating(2 * tiny, level="roundoff", **parts).checked  # noqa: B018
+            deviating(2 * tiny, level="roundoff", **parts).check()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_roundoff_is_measured_at_points() -> None:
 )
 def test_points_that_are_none(where: dict[str, Any], message: str) -> None:
     with pytest.raises(NotProved, match=message):
-        deviating(2.0**-19, level="roundoff", **where).checked  # noqa: B018
+        deviating(2.0**-19, level="roundoff", **where).check()
 
 
 def test_points_lie_in_the_users_domain_not_only_in_the_certificates() -> None:
@@ -190,14 +190,14 @@ def test_points_lie_in_the_users_domain_not_only_in_the_certificates() -> None:
     text = deviating(2.0**-19, level="roundoff", **points(-1)).text
     case = Case(PLAIN.SerializeToString(), SHIFTED.SerializeToString(), text, box_of((0, 1)))
     with pytest.raises(NotProved, match="lies outside"):
-        case.checked  # noqa: B018
+        case.check()
 
 
 def test_magnitudes_are_not_believed() -> None:
     """There is no field for them: what a forger adds is not read."""
     parts = {"level": "roundoff", "magnitudes": [{"output": "y", "values": np.full(1, 1e9)}], "m": np.full(1, 1e9)}
     with pytest.raises(NotProved, match="the level roundoff allows"):
-        deviating(2.0**-19, **points(0), **parts).checked  # noqa: B018
+        deviating(2.0**-19, **points(0), **parts).check()
 
 
 def test_roundoff_of_other_formats() -> None:
@@ -209,10 +209,10 @@ def test_roundoff_of_other_formats() -> None:
         said = {"epsilon": [{"output": "y", "values": np.array([shift])}], "level": "roundoff", **points(-1)}
         case = by_hand(old, new, BOX, **said)
         if fine:
-            assert case.checked.largest == shift
+            assert case.check().largest == shift
         else:
             with pytest.raises(NotProved, match="the level roundoff allows"):
-                case.checked  # noqa: B018
+                case.check()
 
 
 # Whatever is no file
@@ -237,7 +237,7 @@ def test_what_is_no_certificate(data: bytes) -> None:
 def test_numbers_that_are_not_finite_are_refused() -> None:
     bad = chain([([[1], [np.nan]], [0, 0]), ([[1, 2]], [0])]).SerializeToString()
     with pytest.raises(Unreadable, match="not finite"):
-        by_hand_of(bad).checked  # noqa: B018
+        by_hand_of(bad).check()
 
 
 def by_hand_of(data: bytes) -> Case:
@@ -261,11 +261,11 @@ def test_what_was_not_foreseen_proves_nothing(monkeypatch: pytest.MonkeyPatch) -
 
         monkeypatch.setattr(module, "proved_intervals", broken)
         with pytest.raises(NotProved, match=f"cannot be followed: {type(error).__name__}"):
-            honest().checked  # noqa: B018
+            honest().check()
 
 
 def test_claims_and_relations_together() -> None:
     """The claim is right, and a relation that does not rest on it is wrong: refused."""
     wrong = [relation("z2", "z2", [0]), relation("h2", "h2", [0])]
     with pytest.raises(NotProved):
-        honest(relations=wrong, stable=[signs("z2", inactive=[0])]).checked  # noqa: B018
+        honest(relations=wrong, stable=[signs("z2", inactive=[0])]).check()

@@ -26,7 +26,8 @@ def forge() -> Any:
 
 
 def test_no_forgery_of_200_gets_a_false_claim_accepted(forge: Any) -> None:
-    tally = forge.forgeries(200, 1, 6)
+    by_hand = [touching_case(touching_split()), touching_case(touching_boxes(), bias=-0.5625)]
+    tally = forge.forgeries(200, 1, 2, by_hand)
     found = {what for count in tally.counts.values() for what in count}
     assert tally.false == 0
     assert found == {"refused", "unreadable", "true"}, tally.wrong
@@ -43,7 +44,7 @@ def test_forgeries_of_a_tight_proof(kind: str, forge: Any) -> None:
     for _ in range(20):
         found.append(forge.judged(forge.forged(kind, generator, case, case)))
     assert set(found) <= {"refused", "unreadable", "true"}
-    assert "true" not in found or kind in ("split, beta", "boxes, nodes")
+    assert "true" not in found or kind in ("split, moved", "split, beta", "boxes, nodes")  # some change nothing
 
 
 def test_a_checker_that_believes_everything_is_found_out(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def arguments(files: Files, *more: str) -> list[str]:
 def test_proved(files: Files, case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(files, "--range=-1,1")) == 0
     out, err = capsys.readouterr()
-    proved = case.checked
+    proved = case.check()
     assert err == ""
     assert out.splitlines() == [
         "proved: no output differs, for every sample of the domain, over the reals",
@@ -54,7 +54,7 @@ def test_proved(files: Files, case: Case, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_what_is_said_of_a_deviation(case: Case) -> None:
-    proved = replace(case.checked, level="within", budget=case.checked.budget + 1, epsilon={"y": np.array([0.1])})
+    proved = replace(case.check(), level="within", budget=case.check().budget + 1, epsilon={"y": np.array([0.1])})
     assert text(proved).startswith("proved: no output differs by more than 0.1, for every sample of the domain")
     assert "  level        within=1.0\n" in text(proved)
 
