@@ -20,6 +20,9 @@ from reluce_checker._graph import Array, Graph, Node, Relu, objects
 from reluce_checker._intervals import Interval, interval
 from reluce_checker._linear import SLOPE_BITS, Backward, Slopes
 
+MOST_CELLS = 1_000_000_000
+"""Signs of splits that are looked at, a leaf once for every split above it."""
+
 CHUNK = 256
 """Rows of one backward pass: bounds the memory."""
 
@@ -193,10 +196,13 @@ def covers(split: Array) -> bool:
     A leaf without splits agrees with all. Otherwise a column that all leaves split on must do: both of its signs have
     to be covered by the leaves that have them. The leaves of a binary tree always have such a column, its root's.
     """
-    waiting = [(np.arange(len(split)), np.zeros(0, dtype=np.int64))]
+    waiting, cells = [(np.arange(len(split)), np.zeros(0, dtype=np.int64))], 0
     while waiting:
         leaves, done = waiting.pop()
         signs = split[leaves].copy()
+        cells += signs.size
+        if cells > MOST_CELLS:
+            raise NotProved("a tree of splits is too deep to be followed")
         signs[:, done] = 0
         if not len(leaves):
             return False
