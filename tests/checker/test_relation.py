@@ -565,3 +565,21 @@ def test_the_interface_is_the_same() -> None:
     wider = chain([(W1, B1), (floats([[5, 1, 2], [0, 0, 0]]), floats([1, 0]))])
     with pytest.raises(NotProved, match="another shape or number format"):
         case_of(WHOLE, wider).check()
+
+
+def test_a_sum_of_others_is_another_sum() -> None:
+    """``a + a`` in place of ``a + b``: every addend stands for itself, but for the wrong one."""
+    layers = [node("Gemm", ["x", "A"], ["a"]), node("Gemm", ["x", "B"], ["b"])]
+    weights = {"A": [[1], [2]], "B": [[3], [4]]}
+    original = model([*layers, node("Add", ["a", "b"], ["y"])], 1, weights)
+    assert moved(case_of(original, model([*layers, node("Add", ["b", "a"], ["y"])], 1, weights))) == [0]
+    for twice in ("a", "b"):
+        wrong = model([*layers, node("Add", [twice, twice], ["y"])], 1, weights)
+        with pytest.raises(NotProved, match="a sum of others than in the original"):
+            case_of(original, wrong).check()
+
+
+def test_of_many_coordinates_one_that_moves_is_enough() -> None:
+    original, moves = chain([([[1, 0], [0, 1]], [0, 0])]), chain([([[1, 0], [0, 1]], [0, 0.25])])
+    with pytest.raises(NotProved, match=r"coordinate 1: 0.25 is proved, 0 is claimed"):
+        case_of(original, moves).check()
