@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from rewriting import level_of
+from soundness_cases import CASES
 from tiny_models import exact_output, run
 
 from reluce import Box, Exact, ModelError, Report, Settings, Within, compress, to_torch
@@ -129,22 +130,6 @@ def test_a_network_that_isa_had_compressed(shared: Path, tmp_path: Path) -> None
     assert all((report.floats.after[name] <= 2 * errors).all() for name, errors in report.floats.before.items())
 
 
-CASES = [
-    "big_M_leak",
-    "corner_equality",
-    "dropped_small_coefficient",
-    "hidden_spike",
-    "inexact_fold",
-    "inside_mip_tolerances",
-    "invalid_big_M_negative_inputs",
-    "near_dependent_rows",
-    "normalisation_ulp",
-    "overflow_cancel",
-    "real_inactive_float_active",
-    "subnormal_weight",
-    "tiny_active_amplified",
-    "zombori_cancellation",
-]
 ALLOWED = {
     "INACTIVE": {Verdict.CONSTANT, Verdict.INACTIVE, Verdict.UNDECIDED},
     "ACTIVE": {Verdict.CONSTANT, Verdict.ACTIVE, Verdict.UNDECIDED},

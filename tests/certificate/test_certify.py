@@ -17,7 +17,8 @@ import reluce.io._save as saving
 from certificates import NO_BOXES, PROVERS, contents, domain_of
 from reluce import Exact, OutputError, ProverSettings, Settings, UsageError, Within, compress
 from reluce.bounds import analyse
-from reluce.certificate import grounds, nothing, supported, without
+from reluce.certificate import nothing
+from reluce.certificate._ground import grounds, supported, without
 from reluce.certificate._write import claimed
 from reluce.facts import Verdict
 from reluce.prove import ClosingSettings, prove

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from soundness_cases import CASES
 
 from certificates import case_of, certified, true
 from reluce import Exact, ModelError, Roundoff, Within
@@ -17,22 +18,6 @@ from reluce.io import load
 pytestmark = pytest.mark.shared
 
 LEVELS = {"exact": Exact(), "roundoff": Roundoff(), "within": Within(1e-5)}
-CASES = [
-    "big_M_leak",
-    "corner_equality",
-    "dropped_small_coefficient",
-    "hidden_spike",
-    "inexact_fold",
-    "inside_mip_tolerances",
-    "invalid_big_M_negative_inputs",
-    "near_dependent_rows",
-    "normalisation_ulp",
-    "overflow_cancel",
-    "real_inactive_float_active",
-    "subnormal_weight",
-    "tiny_active_amplified",
-    "zombori_cancellation",
-]
 
 
 def read(shared: Path, name: str) -> tuple[dict[str, Any], Path, Box]:

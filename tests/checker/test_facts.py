@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 from strategies import box_of
+from tiny_models import build
 
 from certificates import Text, by_hand, linear, outcome, signs, touching, touching_boxes, touching_case, touching_split
 from reluce_checker import NotProved, Unreadable, _boxes
@@ -277,3 +279,34 @@ def test_a_fact_may_rest_on_those_before_it_only() -> None:
     late = touching_case(touching_split(tensor="h2"), stable=[signs("z2", inactive=[0])])
     with pytest.raises((NotProved, Unreadable)):
         late.check()
+
+
+def test_coefficients_of_two_relus_on_one_tensor_are_added_before_they_are_rounded() -> None:
+    """``(2^60 + 1) relu(z) - 2^60 relu(z) - 1/4``, ``z = x - 1/4``: rounded one by one they would cancel."""
+    large = 2.0**60
+    nodes = [
+        helper.make_node("Gemm", ["x", "W0", "b"], ["z"]),
+        helper.make_node("Relu", ["z"], ["r1"]),
+        helper.make_node("Relu", ["z"], ["r2"]),
+        helper.make_node("Gemm", ["r1", "W1"], ["p"]),
+        helper.make_node("Gemm", ["p", "W2"], ["q"]),
+        helper.make_node("Gemm", ["r2", "W3", "b"], ["w"]),
+        helper.make_node("Add", ["q", "w"], ["u"]),
+        helper.make_node("Relu", ["u"], ["y"]),
+    ]
+    weights = {"W0": [[1]], "b": [-0.25], "W1": [[large, 1]], "W2": [[1], [1]], "W3": [[-large]]}
+    arrays = {name: np.array(value, np.float32) for name, value in weights.items()}
+    original = build(nodes, {"x": ["N", 1]}, {"y": ["N", 1]}, arrays).SerializeToString()
+    claim = {"tensor": "u", "inactive": np.zeros(1, np.int32), "active": np.zeros(0, np.int32)}
+    fact = {
+        "kind": "boxes",
+        "tensor": "u",
+        "rows": np.zeros(1, np.int32),
+        "signs": np.ones(1, np.int8),
+        "inputs": ["x"],
+        "places": np.zeros(1, np.int32),
+        "dimension": np.array([-1], np.int8),
+        "closed": np.ones((1, 1), np.uint8),
+    }
+    with pytest.raises(NotProved, match="a positive value is not excluded"):
+        by_hand(original, original, box_of((0, 1)), facts=[fact], stable=[claim]).check()
