@@ -28,7 +28,8 @@ from reluce.errors import (
     UsageError,
 )
 from reluce.guarantee import parse_guarantee
-from reluce.io import demand_writable, open_model, replace_file
+from reluce.io import beside, demand_writable, open_model, replace_file
+from reluce.journal import journal_path
 from reluce.prove import ClosingSettings, Method, ProverSettings
 from reluce.report import Report, render
 from reluce.settings import Settings
@@ -50,8 +51,8 @@ WIDE = 240
 CALL_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 EXIT_CODES = """Exit codes: 0 written (also when nothing could go); 1 the check of the result failed, nothing is left
-behind; 2 usage; 3 the model or the domain cannot be read; 4 the time limit or Ctrl-C came first, what was proved is
-written; 5 the output cannot be written; 70 an internal error; 130 interrupted before anything was proved."""
+behind; 2 usage; 3 the model or the domain cannot be read; 4 the time limit, Ctrl-C or SIGTERM came first, what was
+proved is written; 5 the output cannot be written; 70 an internal error; 130 interrupted before anything was proved."""
 
 app = typer.Typer(
     name="reluce",
@@ -184,11 +185,12 @@ def compress_command(
     provers = _prover(seed, prover, solver, trust_solver, device)
     settings = Settings(parse_guarantee(guarantee), time_limit, provers, _shapes(input_shape))
     if save_domain is None and domain_from_data is not None:
-        save_domain = target.with_name(target.name.removesuffix(".gz").removesuffix(".onnx") + ".domain.npz")
+        save_domain = beside(target, ".domain.npz")
     read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}
     if certificate is not None and no_certificate:
         raise UsageError("give only one of --certificate and --no-certificate")
     written = {"OUT.onnx": target, "--json": json_file, "--save-domain": save_domain, "--certificate": certificate}
+    written["the journal"] = journal_path(target)
     _demand_distinct(read, written)
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:

@@ -26,13 +26,14 @@ from reluce.facts import Facts, Guarantee, Refusal, Rung
 from reluce.guarantee import Allowance, Exact, allowance
 from reluce.inputs import Data, domain_of, outside, samples_of
 from reluce.io import Loaded, Output, Sizes, demand_output, measure, onnx_bytes, open_model, rebuild, save
+from reluce.journal import journal_of
 from reluce.metadata import complaint, described, spent_before
 from reluce.network import Array, Network, Opaque
 from reluce.prove import Proof, prove
 from reluce.report import Report, SolverUse, certificate_row, layer_rows, rung_rows
 from reluce.result import Result
 from reluce.rewrite import Original, Rewriting, rewrite
-from reluce.run import Deadline
+from reluce.run import Deadline, Journal
 from reluce.settings import DEFAULTS, Settings
 from reluce.verify import Check, check, unchanged
 
@@ -103,16 +104,19 @@ def compress(
         loaded = run.opened(model, example_inputs)
         demand_output(model, loaded, output)
         place = certificate_path(certificate, output, model)
-        box, proof = run.proved(loaded)
-        progress("rewriting")
-        made, certified = run.made(loaded, box, proof, place)
-        progress("checking the result")
-        small = made.small
-        outcome = unchanged() if small is loaded else check(loaded, small, box, made.guarantee, proof.facts.points)
-        sizes = measure(small)
-        beside = [] if certified is None or place is None else files_of(certified, place, output, model)
-        save(small, output, beside)
-        run.lap("verify")
+        box = run.boxed(loaded)
+        with journal_of(output, loaded, box, settings) as journal:
+            proof = run.proved(loaded, box, journal)
+            progress("rewriting")
+            made, certified = run.made(loaded, box, proof, place)
+            progress("checking the result")
+            small = made.small
+            outcome = unchanged() if small is loaded else check(loaded, small, box, made.guarantee, proof.facts.points)
+            sizes = measure(small)
+            beside = [] if certified is None or place is None else files_of(certified, place, output, model)
+            save(small, output, beside)
+            run.lap("verify")
+            run.ended(journal)
     return Result(run.report(loaded, box, proof, made, certified, place, sizes, outcome), small, certified)
 
 
@@ -130,7 +134,8 @@ def inspect(
     run = _Run(domain, domain_space, data, settings, progress)
     with run.deadline.listening():
         loaded = run.opened(model, example_inputs)
-        box, proof = run.proved(loaded)
+        box = run.boxed(loaded)
+        proof = run.proved(loaded, box)
     return Result(run.report(loaded, box, proof), loaded)
 
 
@@ -163,18 +168,34 @@ class _Run:
         self.progress("loading")
         return open_model(model, input_shapes=self.settings.input_shapes, example_inputs=example_inputs)
 
-    def proved(self, loaded: Loaded) -> tuple[Box, Proof]:
-        """Make the domain, prove."""
+    def boxed(self, loaded: Loaded) -> Box:
+        """Make the domain, and read the samples."""
         box = domain_of(loaded, self.domain, self.domain_space)
         self.samples = samples = None if self.data is None else samples_of(loaded, self.data)
         self.notes += box.notes + (() if samples is None else outside(box, samples))
         self.lap("load")
-        proof = prove(loaded.network, box, samples, self.settings.prover, lambda: self.deadline.passed, self.progress)
+        return box
+
+    def proved(self, loaded: Loaded, box: Box, journal: Journal | None = None) -> Proof:
+        settings, stop = self.settings.prover, lambda: self.deadline.passed
+        proof = prove(loaded.network, box, self.samples, settings, stop, self.progress, journal)
         self._last = time.perf_counter()
         self.seconds.update(proof.seconds)
+        if proof.recalled:
+            self.notes += (f"{proof.recalled} steps of an earlier run were proved again instead of worked out",)
         if self.deadline.interrupted and not proof.facts.stable:
             raise Interrupted("interrupted before anything was proved; nothing was written")
-        return box, proof
+        return proof
+
+    def ended(self, journal: Journal | None) -> None:
+        """Remove the journal, unless a longer run could go on from it."""
+        if journal is None:
+            return
+        self.notes += tuple(journal.notes)
+        if self.deadline.cut:
+            self.notes += (f"what was proved is in {journal.path}: the same command with more time goes on from there",)
+        else:
+            journal.remove()
 
     def made(self, loaded: Loaded, box: Box, proof: Proof, place: Path | None) -> tuple[Made, Certified | None]:
         """Rewrite and rebuild; with a certificate, only what the independent checker accepts."""

@@ -151,13 +151,13 @@ def test_where_it_cannot_go(tmp_path: Path) -> None:
 def test_the_model_is_the_last_to_take_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sees the model finds its certificate there."""
     order: list[str] = []
-    real = saving.commit
+    real = saving.Temporary.commit
 
-    def seen(written: Path, path: Any) -> None:
-        order.append(Path(path).name)
-        real(written, path)
+    def seen(written: saving.Temporary) -> None:
+        order.append(written.target.name)
+        real(written)
 
-    monkeypatch.setattr(saving, "commit", seen)
+    monkeypatch.setattr(saving.Temporary, "commit", seen)
     compress(known(), "0,1", output=tmp_path / "out.onnx", settings=EXACT)
     assert order[-1] == "out.onnx"
     assert order.index("out.cert") < order.index("out.onnx")
@@ -167,7 +167,7 @@ def test_the_model_is_the_last_to_take_its_name(tmp_path: Path, monkeypatch: pyt
 def test_a_disk_that_is_full_leaves_nothing_behind(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = saving.write_temporary
 
-    def full(path: Any, data: bytes) -> Path:
+    def full(path: Any, data: bytes) -> saving.Temporary:
         if Path(path).name == which:
             raise OutputError(f"{path}: no space left")
         return real(path, data)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reluce.errors import OutputError
-from reluce.io._files import commit, replace_file, write_temporary
+from reluce.io._files import replace_file, write_temporary
 
 
 def names(folder: Path) -> list[str]:
@@ -31,9 +31,9 @@ def test_nothing_changes_before_the_commit(tmp_path: Path) -> None:
     target = tmp_path / "a.onnx"
     target.write_bytes(b"old")
     temporary = write_temporary(target, b"new")
-    assert temporary.parent == tmp_path
+    assert temporary.path.parent == tmp_path
     assert target.read_bytes() == b"old"
-    commit(temporary, target)
+    temporary.commit()
     assert target.read_bytes() == b"new"
     assert names(tmp_path) == ["a.onnx"]
 
@@ -86,5 +86,37 @@ def test_a_failed_commit_leaves_nothing(tmp_path: Path) -> None:
     temporary = write_temporary(tmp_path / "a.onnx", b"new")
     (tmp_path / "a.onnx").mkdir()
     with pytest.raises(OutputError, match=r"a\.onnx: cannot be replaced"):
-        commit(temporary, tmp_path / "a.onnx")
+        temporary.commit()
     assert names(tmp_path) == ["a.onnx"]
+
+
+def test_what_a_killed_run_has_left_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / ".a.onnx.tmp").write_bytes(b"much longer than what is written now")
+    replace_file(tmp_path / "a.onnx", b"new")
+    assert (tmp_path / "a.onnx").read_bytes() == b"new"
+    assert names(tmp_path) == ["a.onnx"]
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    first = write_temporary(tmp_path / "a.onnx", b"first")
+    with pytest.raises(OutputError, match=r"a\.onnx: another run is writing it"):
+        write_temporary(tmp_path / "a.onnx", b"second")
+    first.commit()
+    assert (tmp_path / "a.onnx").read_bytes() == b"first"
+    replace_file(tmp_path / "a.onnx", b"third")
+    assert names(tmp_path) == ["a.onnx"]
+
+
+def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / ".a.onnx.tmp").symlink_to(tmp_path / "precious")
+    with pytest.raises(OutputError, match=r"a\.onnx: cannot write into its folder"):
+        replace_file(tmp_path / "a.onnx", b"new")
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
+def test_names_as_long_as_a_file_system_allows(tmp_path: Path) -> None:
+    for name in ("n" * 250 + ".onnx", "\u00fc" * 120 + ".onnx"):
+        replace_file(tmp_path / name, b"new")
+        assert (tmp_path / name).read_bytes() == b"new"
+    assert len(names(tmp_path)) == 2

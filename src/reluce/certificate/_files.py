@@ -8,7 +8,7 @@ from typing import Any
 
 from reluce.certificate._certify import Certified
 from reluce.errors import UsageError
-from reluce.io import demand_writable
+from reluce.io import beside, demand_writable
 
 Where = str | os.PathLike[str] | bool | None
 """A path; ``None`` for the default; ``False`` for nowhere."""
@@ -32,8 +32,7 @@ def certificate_path(certificate: Where, output: Any, model: Any) -> Path | None
     if certificate is None or certificate is True:
         if not named:
             raise UsageError("certificate=True goes with an output that is a path; else say where the certificate goes")
-        target = Path(output)
-        place = target.with_name(target.name.removesuffix(".gz").removesuffix(".onnx") + SUFFIX)
+        place = beside(output, SUFFIX)
     else:
         place = Path(certificate)
     others = [other for other in (output, model) if isinstance(other, str | os.PathLike)]

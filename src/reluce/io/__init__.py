@@ -1,7 +1,7 @@
 """Models of every kind: read into a network, and built anew with what no rewrite touched left as it was."""
 
 from reluce.io._as_onnx import as_onnx
-from reluce.io._files import demand_writable, replace_file
+from reluce.io._files import beside, demand_writable, replace_file
 from reluce.io._kinds import hand_over, measure, onnx_bytes, rebuild, runtime
 from reluce.io._load import load, loads
 from reluce.io._loaded import Group, Loaded, OnnxLoaded, Ranges, Runtime, Scaling, Sizes
@@ -20,6 +20,7 @@ __all__ = [
     "Scaling",
     "Sizes",
     "as_onnx",
+    "beside",
     "demand_output",
     "demand_writable",
     "hand_over",

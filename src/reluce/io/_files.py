@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
-import tempfile
 import zlib
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from reluce.errors import ModelError, OutputError
+from reluce.run import Taken, open_locked
 
 PathLike = str | os.PathLike[str]
+
+LONGEST_NAME = 255
+"""Bytes in the name of a file, on every usual file system."""
 
 
 def read_bytes(path: PathLike, compressed: bool | None = None) -> bytes:
@@ -55,6 +60,12 @@ def decompress(data: bytes, where: str) -> bytes:
     return plain
 
 
+def beside(path: PathLike, suffix: str) -> Path:
+    """The name of a file that belongs to a model: next to it, with ``suffix`` for ``.onnx`` or ``.onnx.gz``."""
+    target = Path(path)
+    return target.with_name(target.name.removesuffix(".gz").removesuffix(".onnx") + suffix)
+
+
 def demand_writable(path: PathLike) -> None:
     """Find out early, before the work, that a file cannot be written.
 
@@ -72,8 +83,51 @@ def demand_writable(path: PathLike) -> None:
         raise OutputError(f"{target}: is write-protected")
 
 
-def write_temporary(path: PathLike, data: bytes) -> Path:
-    """Write ``data`` to a new temporary file beside ``path`` and return its path.
+@dataclass(frozen=True)
+class Temporary:
+    """A file that is written and has not taken its name yet: ``path`` beside ``target``, locked by ``descriptor``."""
+
+    path: Path
+    target: Path
+    descriptor: int
+
+    def commit(self) -> None:
+        """Put it in the place of its target, in one step.
+
+        Raises
+        ------
+        OutputError
+            When that fails; the temporary file is removed and an older file at the target is untouched.
+        """
+        try:
+            self.path.replace(self.target)
+        except OSError as error:
+            self.discard()
+            raise OutputError(f"{self.target}: cannot be replaced ({_reason(error)})") from None
+        self._unlock()
+        # The new name is durable only once its folder is; not every file system can synchronise a folder.
+        with suppress(OSError):
+            folder = os.open(self.target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def discard(self) -> None:
+        """Remove it."""
+        with suppress(OSError):
+            self.path.unlink()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        with suppress(OSError):
+            os.close(self.descriptor)
+
+
+def write_temporary(path: PathLike, data: bytes) -> Temporary:
+    """Write ``data`` to a temporary file beside ``path``.
+
+    It is always called the same, so that what a killed run has left is taken over by the next one.
 
     Parameters
     ----------
@@ -85,54 +139,38 @@ def write_temporary(path: PathLike, data: bytes) -> Path:
     Raises
     ------
     OutputError
-        When the file cannot be written; nothing is left behind.
+        When the file cannot be written, or another run is writing it; nothing is left behind.
     """
     target = Path(path)
     if target.is_dir():
         raise OutputError(f"{target}: is a directory, cannot write a file there")
     stored = gzip.compress(data, mtime=0) if target.name.endswith(".gz") else data
+    place = target.with_name(_temporary_name(target.name))
     try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp")
+        temporary = Temporary(place, target, open_locked(place))
+    except Taken:
+        raise OutputError(f"{target}: another run is writing it") from None
     except OSError as error:
         raise OutputError(f"{target}: cannot write into its folder ({_reason(error)})") from None
-    temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), _mode(target))
+        os.fchmod(temporary.descriptor, _mode(target))
+        os.ftruncate(temporary.descriptor, 0)
+        with os.fdopen(temporary.descriptor, "wb", closefd=False) as file:
             file.write(stored)
             file.flush()
             os.fsync(file.fileno())
     except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
+        temporary.discard()
         if isinstance(error, OSError):
             raise OutputError(f"{target}: cannot be written ({_reason(error)})") from None
         raise
     return temporary
 
 
-def commit(temporary: Path, path: PathLike) -> None:
-    """Put a file from :func:`write_temporary` in the place of ``path``, in one step.
-
-    Raises
-    ------
-    OutputError
-        When that fails; the temporary file is removed and an older file at ``path`` is untouched.
-    """
-    target = Path(path)
-    try:
-        temporary.replace(target)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise OutputError(f"{target}: cannot be replaced ({_reason(error)})") from None
-    # The new name is durable only once its folder is; not every file system can synchronise a folder.
-    with suppress(OSError):
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+def _temporary_name(name: str) -> str:
+    """Hidden, and no longer than a file system allows."""
+    long = len(os.fsencode(name)) > LONGEST_NAME - len("..tmp")
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest() if long else name}.tmp"
 
 
 def replace_file(path: PathLike, data: bytes) -> None:
@@ -143,7 +181,7 @@ def replace_file(path: PathLike, data: bytes) -> None:
     OutputError
         When that fails; an older file at ``path`` is untouched and no temporary file is left.
     """
-    commit(write_temporary(path, data), path)
+    write_temporary(path, data).commit()
 
 
 def _mode(target: Path) -> int:

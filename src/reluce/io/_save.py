@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from reluce.errors import OutputError, UsageError
-from reluce.io._files import PathLike, commit, demand_writable, read_bytes, write_temporary
+from reluce.io._files import PathLike, Temporary, demand_writable, read_bytes, write_temporary
 from reluce.io._loaded import Loaded, OnnxLoaded
 
 Output = str | os.PathLike[str] | BinaryIO
@@ -64,17 +63,18 @@ def save(loaded: Loaded, output: Output | None, beside: Sequence[tuple[PathLike,
     files = list(beside)
     if isinstance(output, str | os.PathLike) and isinstance(loaded, OnnxLoaded):
         files.append((output, loaded.data))
-    temporary: list[Path] = []
+    temporary: list[Temporary] = []
     try:
         for path, data in files:
             temporary.append(write_temporary(path, data))
-            if read_bytes(temporary[-1], compressed=os.fspath(path).endswith(".gz")) != data:
+            if read_bytes(temporary[-1].path, compressed=os.fspath(path).endswith(".gz")) != data:
                 raise OutputError(f"{os.fspath(path)}: the disk gives back other bytes than were written")
-        for (path, _), written in zip(files, temporary, strict=True):
-            commit(written, path)
+        for written in tuple(temporary):
+            written.commit()
+            temporary.remove(written)
     except BaseException:
         for written in temporary:
-            written.unlink(missing_ok=True)
+            written.discard()
         raise
     if output is None or isinstance(output, str | os.PathLike) or not isinstance(loaded, OnnxLoaded):
         return

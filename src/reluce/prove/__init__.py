@@ -13,6 +13,7 @@ from reluce.prove._ladder import Method, Proof, ProverSettings, prove
 from reluce.prove._leo import leo
 from reluce.prove._refute import SearchSettings
 from reluce.prove._split_tree import SplitTree
+from reluce.prove._steps import Memory
 from reluce.prove._witnesses import Witnesses
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Effort",
     "Evidence",
     "LeafProof",
+    "Memory",
     "Method",
     "Proof",
     "ProverSettings",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +18,16 @@ from reluce.domain import Box
 from reluce.facts import Rung
 from reluce.network import Array, Network, Node
 from reluce.prove._account import Account
+from reluce.prove._again import leaves_again, slopes_again
 from reluce.prove._alpha import unstable_ends, upper_bounds
 from reluce.prove._arrays import Arrays
-from reluce.prove._branch import Branched, BranchSettings, branch
+from reluce.prove._branch import BranchSettings, branch
 from reluce.prove._dual import Dual
 from reluce.prove._evidence import Evidence, Record, with_claims
-from reluce.prove._input_split import SplitSettings, split_inputs
+from reluce.prove._input_split import SplitSettings, split_again, split_inputs
 from reluce.prove._records import box_proofs, leaf_proof
 from reluce.prove._slopes import Descent
+from reluce.prove._steps import Done, Steps
 from reluce.prove._witnesses import Witnesses, by_unit
 
 
@@ -79,8 +82,8 @@ class Closing:
         Budgets.
     account
         Told what is done and how long it takes.
-    generator
-        For what is chosen at random.
+    steps
+        What an earlier run has worked out is not worked out again.
     stop
         Asked between steps.
     """
@@ -93,11 +96,11 @@ class Closing:
         bounds: Bounds,
         settings: ClosingSettings,
         account: Account,
-        generator: np.random.Generator,
+        steps: Steps,
         stop: Callable[[], bool],
     ) -> None:
         self.network, self.box, self.witnesses = network, box, witnesses
-        self.settings, self.account, self.generator, self.stop = settings, account, generator, stop
+        self.settings, self.account, self.steps, self.stop = settings, account, steps, stop
         self.arrays = Arrays(settings.device)
         self.subproblems = 0
         self._records: list[Record] = []
@@ -165,7 +168,7 @@ class Closing:
                 if self.stop() or self.subproblems >= self.settings.subproblems:
                     return
                 self.account.tell(f"splitting for {node.output}, unit {goal.units[0]}", self._bounds)
-                self.subproblems += self._branch(goal).subproblems
+                self._branch(goal)
 
     # What is open, and whether there is hope
 
@@ -215,11 +218,18 @@ class Closing:
             return ~self._open(goals)
 
         shown = found if self.box.has_points else None
-        bounds = replace(self._bounds, intervals=self.intervals)
-        question = (self.network, self.box, bounds, goals.node, goals.rows, goals.signs, self.generator)
+        question = (self.network, self.box, replace(self._bounds, intervals=self.intervals), goals.node)
+
+        def work(generator: np.random.Generator) -> Done:
+            outcome = split_inputs(*question, goals.rows, goals.signs, generator, settings, shown, self.stop)
+            return Done(tuple(box_proofs(outcome, goals.node.inputs[0], goals.rows, goals.signs)))
+
+        def again(entry: Mapping[str, Any]) -> Record:
+            return split_again(*question, entry, settings, self.stop)
+
         with self.account.timing(goals.node, Rung.INPUT_SPLIT):
-            outcome = split_inputs(*question, settings, shown, self.stop)
-        self._learn(goals.node, box_proofs(outcome, goals.node.inputs[0], goals.rows, goals.signs))
+            done = self.steps.take("boxes", goals.node, work, again)
+        self._learn(goals.node, done.records)
 
     def _open(self, goals: _Goals) -> Array:
         """Which goals' units still lack the sign that is to be excluded."""
@@ -227,8 +237,7 @@ class Closing:
         return np.asarray(np.where(goals.signs > 0, up[goals.units], down[goals.units]))
 
     def _alpha(self, goals: _Goals) -> None:
-        proof = upper_bounds(self._dual(goals.node), goals.rows, goals.signs, self.settings.slopes, self.stop)
-        self._learn(goals.node, [proof])
+        self._slopes(goals.node, goals.rows, goals.signs, self.settings.slopes)
 
     def _tighten_in_front(self, node: Node) -> None:
         """Tighten the pre-activations in front of a ReLU, the first ones first."""
@@ -238,23 +247,38 @@ class Closing:
                 self._tight.add(earlier.name)
                 ends = unstable_ends(self.intervals[earlier.inputs[0]])
                 if ends[0].size:
-                    self._learn(earlier, [upper_bounds(self._dual(earlier), *ends, self.settings.tighten, self.stop)])
+                    self._slopes(earlier, *ends, self.settings.tighten)
 
-    def _branch(self, goal: _Goals) -> Branched:
+    def _slopes(self, node: Node, rows: Array, signs: Array, kind: Descent) -> None:
+        def work(_: np.random.Generator) -> Done:
+            return Done((upper_bounds(self._dual(node), rows, signs, kind, self.stop),))
+
+        def again(entry: Mapping[str, Any]) -> Record:
+            return slopes_again(self.network, self.intervals, node.inputs[0], entry)
+
+        self._learn(node, self.steps.take("slopes", node, work, again).records)
+
+    def _branch(self, goal: _Goals) -> None:
         node, (row,), (sign,) = goal.node, goal.rows, goal.signs
-        dual = self._dual(node)
-        shape = self.network.shape(node.inputs[0])
-        functional = np.zeros(int(np.prod(shape)))
-        functional[row] = sign
 
         def found(corners: Mapping[str, Array]) -> bool:
             self.witnesses.feed(self._points(corners))
             return not self._open(goal)[0]
 
-        outcome = branch(dual, functional.reshape(shape), self.settings.branch, found, self.stop)
-        if outcome.leaves is not None:
-            self._learn(node, [leaf_proof(outcome.leaves, dual, row, sign)])
-        return outcome
+        def work(_: np.random.Generator) -> Done:
+            dual, shape = self._dual(node), self.network.shape(node.inputs[0])
+            functional = np.zeros(int(np.prod(shape)))
+            functional[row] = sign
+            outcome = branch(dual, functional.reshape(shape), self.settings.branch, found, self.stop)
+            proved = () if outcome.leaves is None else (leaf_proof(outcome.leaves, dual, row, sign),)
+            return Done(proved, outcome.subproblems)
+
+        def again(entry: Mapping[str, Any]) -> Record:
+            return leaves_again(self.network, self.intervals, node.inputs[0], entry)
+
+        done = self.steps.take("splits", node, work, again)
+        self.subproblems += done.spent
+        self._learn(node, done.records)
 
     def _points(self, corners: Mapping[str, Array]) -> Mapping[str, Array]:
         """Corners as points of the domain; inputs that do not matter are in the middle of their range."""

@@ -18,7 +18,8 @@ method for counting NP-hard problems", Methodol. Comput. Appl. Probab. 15, 2013.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,20 @@ from reluce.bounds import (
 )
 from reluce.domain import Box
 from reluce.network import Array, Network, Node
-from reluce.prove._split_tree import Bounded, SplitTree, TreeWriter, Waiting, groups, halves, joined, taken
+from reluce.prove._again import coordinates, demand
+from reluce.prove._evidence import BoxProof
+from reluce.prove._split_tree import (
+    LEAF,
+    Bounded,
+    SplitTree,
+    TreeWriter,
+    Waiting,
+    groups,
+    halves,
+    halves_at,
+    joined,
+    taken,
+)
 
 NUMBERS = 8_000_000
 """Numbers that one batch may hold at a time (64 MB)."""
@@ -117,16 +131,64 @@ def split_inputs(
         Rigorous whatever ``stop`` and ``found`` did.
     """
     goals = len(units)
-    nothing = InputSplit(
-        np.zeros(goals, dtype=bool), np.full(goals, np.inf), np.zeros(goals), 0, (), (), np.zeros(0, dtype=np.int64)
-    )
+    search = _search(network, box, bounds, node, units, signs, settings, found, stop)
+    if search is None or goals == 0 or stop():
+        return InputSplit(
+            np.zeros(goals, dtype=bool), np.full(goals, np.inf), np.zeros(goals), 0, (), (), np.zeros(0, dtype=np.int64)
+        )
+    return search.run(generator)
+
+
+def split_again(
+    network: Network,
+    box: Box,
+    bounds: Bounds,
+    node: Node,
+    entry: Mapping[str, Any],
+    settings: SplitSettings,
+    stop: Callable[[], bool],
+) -> BoxProof:
+    """A tree of boxes that was written down, with what its boxes prove now.
+
+    Parameters
+    ----------
+    network, box, bounds, node, settings, stop
+        As for ``split_inputs``.
+    entry
+        What was written.
+
+    Raises
+    ------
+    ValueError
+        When it is not such a record, or leaves something open.
+    """
+    rows, signs = coordinates(entry, network.tensors[node.inputs[0]].size)
+    search = _search(network, box, bounds, node, rows, signs, settings, None, stop)
+    demand(search is not None)
+    assert search is not None
+    tree = search.followed(SplitTree.of(entry["dimension"], entry["point"], entry["child"], len(rows)))
+    return BoxProof(node.inputs[0], rows, signs, *search.engine.form.named(network), tree)
+
+
+def _search(
+    network: Network,
+    box: Box,
+    bounds: Bounds,
+    node: Node,
+    units: Array,
+    signs: Array,
+    settings: SplitSettings,
+    found: Callable[[Mapping[str, Array]], Array] | None,
+    stop: Callable[[], bool],
+) -> Search | None:
+    """A search for the goals; None where the network is not of layers, or has too many inputs."""
     form = layered(network, box, bounds.intervals, node)
-    if form is None or goals == 0 or stop() or not 0 < len(form.varying) <= settings.most_inputs:
-        return nothing
+    if form is None or not 0 < len(form.varying) <= settings.most_inputs:
+        return None
     engine = Engine(form, [bounds.intervals[other.inputs[0]] for other in form.nodes])
     if not np.isfinite(engine.cost[-1]).all():
-        return nothing
-    return Search(network, box, bounds, engine, units, signs, settings, found, stop).run(generator)
+        return None
+    return Search(network, box, bounds, engine, units, signs, settings, found, stop)
 
 
 class Search:
@@ -206,6 +268,31 @@ class Search:
                 stack.append(Waiting(above, child + 1, bounded.open[rows]))
                 stack.append(Waiting(below, child, bounded.open[rows]))
         return writer.tree()
+
+    def followed(self, tree: SplitTree) -> SplitTree:
+        """The same tree with what is closed on each of its nodes.
+
+        Raises
+        ------
+        ValueError
+            When a goal is left open on a node that is not split.
+        """
+        closed, stack = np.zeros_like(tree.closed), [self.root(np.ones(len(self.units), dtype=bool))]
+        while stack:
+            demand(not self.stop())
+            here = taken(stack, self.settings.batch)
+            bounded = self.bound(here)
+            closed[here.node] = bounded.closed
+            rows = np.flatnonzero(bounded.open.any(axis=1))
+            nodes, boxes = here.node[rows], bounded.boxes[rows]
+            dimension, point, child = tree.dimension[nodes], tree.point[nodes], tree.child[nodes]
+            each = np.arange(len(rows))
+            demand(bool((dimension != LEAF).all()))
+            demand(bool(((boxes.low[each, dimension] <= point) & (point <= boxes.high[each, dimension])).all()))
+            if rows.size:
+                for side, half in enumerate(halves_at(boxes, dimension, point)):
+                    stack.append(Waiting(half, child + side, bounded.open[rows]))
+        return replace(tree, closed=closed)
 
     def left(self, bounded: Bounded) -> Array:
         """The boxes that have to be split, after a look for witnesses at their centres."""

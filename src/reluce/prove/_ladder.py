@@ -6,7 +6,7 @@ Order and budgets of all rungs stand here and in ``ProverSettings``; nothing els
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -25,6 +25,7 @@ from reluce.prove._isa import isa
 from reluce.prove._leo import leo
 from reluce.prove._looks import all_data, first_look, second_look
 from reluce.prove._refute import SearchSettings
+from reluce.prove._steps import Memory, Steps
 from reluce.prove._verdicts import layer_facts, standing
 from reluce.prove._witnesses import Witnesses
 from reluce.solve import open_session
@@ -57,7 +58,8 @@ class Proof:
     """The outcome of proving: facts about units, and the bounds behind them.
 
     ``seconds`` is the time by stage, ``spent`` by layer and rung; ``effort`` is what a solver was asked, if one was.
-    ``evidence`` has the proofs that go beyond what ``bounds.analyse`` does by itself.
+    ``evidence`` has the proofs that go beyond what ``bounds.analyse`` does by itself. ``recalled`` steps of an earlier
+    run were proved again instead of being worked out.
     """
 
     facts: Facts
@@ -66,6 +68,7 @@ class Proof:
     spent: Spent
     effort: Effort | None = None
     evidence: Evidence = field(default_factory=Evidence)
+    recalled: int = 0
 
 
 def prove(
@@ -75,6 +78,7 @@ def prove(
     settings: ProverSettings = ProverSettings(),
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[str], None] = lambda what: None,
+    memory: Memory | None = None,
 ) -> Proof:
     """Decide the units of every ReLU of a network on a box.
 
@@ -90,6 +94,8 @@ def prove(
         Asked between steps; once True, what is not yet proved stays undecided.
     progress
         Told what is being worked on.
+    memory
+        Where the outcome of each step is kept, and what an earlier run has left there: it is proved again.
 
     Returns
     -------
@@ -97,7 +103,7 @@ def prove(
         Verdicts that are rigorous whatever ``stop`` did; with ``trust_solver`` some rest on a solver's word.
     """
     with threadpool_limits(1, "blas"):  # the products are small: threads that wait for each other cost up to ten times
-        return _prove(network, box, data, settings, stop, progress)
+        return _prove(network, box, data, settings, stop, progress, memory)
 
 
 def _prove(
@@ -107,6 +113,7 @@ def _prove(
     settings: ProverSettings,
     stop: Callable[[], bool],
     progress: Callable[[str], None],
+    memory: Memory | None,
 ) -> Proof:
     generator = np.random.default_rng(settings.seed)
     witnesses = Witnesses(network, box, analyse(network, box, stop=lambda: True).intervals)
@@ -119,15 +126,16 @@ def _prove(
         return _by_solver(witnesses, box, data, settings, stop, progress, account)
     bounds = analyse(network, box, stop, lambda layer: account.tell(f"bounding {layer}"))
     account.lap("bounds")
+    steps = Steps(witnesses, memory, settings.seed, stop)
     if box.has_points and not stop():
-        second_look(network, box, witnesses, bounds, data, generator, settings.search, account, stop)
+        second_look(network, box, witnesses, bounds, data, steps, settings.search, account, stop)
     account.lap("refute")
-    closing = Closing(network, box, witnesses, bounds, settings.closing, account, generator, stop)
+    closing = Closing(network, box, witnesses, bounds, settings.closing, account, steps, stop)
     for node in witnesses.layers:
         closing.layer(node)
     account.lap("prove")
     bounds = closing.bounds  # may carry what was gained through the network
-    return _proof(witnesses, bounds, account, closing.evidence)
+    return replace(_proof(witnesses, bounds, account, closing.evidence), recalled=steps.recalled)
 
 
 def _proof(witnesses: Witnesses, bounds: Bounds, account: Account, evidence: Evidence) -> Proof:

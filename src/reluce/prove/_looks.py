@@ -12,6 +12,7 @@ from reluce.facts import Rung
 from reluce.network import Array, Network, Node
 from reluce.prove._account import Account
 from reluce.prove._refute import Search, SearchSettings
+from reluce.prove._steps import Done, Steps
 from reluce.prove._verdicts import standing
 from reluce.prove._witnesses import BATCH, Witnesses
 
@@ -48,7 +49,7 @@ def second_look(
     witnesses: Witnesses,
     bounds: Bounds,
     data: Mapping[str, Array] | None,
-    generator: np.random.Generator,
+    steps: Steps,
     settings: SearchSettings,
     account: Account,
     stop: Callable[[], bool],
@@ -64,15 +65,18 @@ def second_look(
         witnesses.feed(corners.highest)
         witnesses.feed(corners.lowest)
         exact_left -= _exact_corners(network, box, node, witnesses, corners, exact_left)
-    search = Search(network, box, witnesses, bounds.settled, generator, settings, stop)
     for node in witnesses.layers:
         if stop():
             return
         account.tell(f"searching witnesses for {node.output}", bounds)
-        with account.timing(node, Rung.WITNESS):
-            search.layer(node)
+
+        def work(generator: np.random.Generator, node: Node = node, left: int = exact_left) -> Done:
+            Search(network, box, witnesses, bounds.settled, generator, settings, stop).layer(node)
             cost = max(1, exact_cost(network, node.inputs[0]))
-            exact_left -= cost * witnesses.settle_unclear(node, max(0, exact_left) // cost)
+            return Done(spent=cost * witnesses.settle_unclear(node, max(0, left) // cost))
+
+        with account.timing(node, Rung.WITNESS):
+            exact_left -= steps.take("witnesses", node, work).spent
     if data is not None:
         account.tell("refuting with all data", bounds)
         all_data(witnesses, data, stop)

@@ -30,6 +30,28 @@ class SplitTree:
     child: Array
     closed: Array
 
+    @staticmethod
+    def of(dimension: Array, point: Array, child: Array, goals: int) -> SplitTree:
+        """A tree that was written down, with nothing closed.
+
+        Raises
+        ------
+        ValueError
+            When it is no tree: of another shape, or with a node that is not the child of exactly one before it.
+        """
+        count, inner = len(dimension), np.flatnonzero(dimension != LEAF)
+        first = child[inner]
+        children = np.sort(np.concatenate([first, first + 1]))
+        if not (
+            dimension.shape == point.shape == child.shape == (count,)
+            and count > 0
+            and bool((first > inner).all())
+            and np.array_equal(children, np.arange(1, count))
+            and bool((dimension >= LEAF).all())
+        ):
+            raise ValueError("no tree of boxes")
+        return SplitTree(dimension, point, child, np.zeros((count, goals), dtype=bool))
+
     def proved(self) -> Array:
         """For which goals every path from the root meets a node where it is closed: the proof covers the box."""
         return np.asarray(self._covered()[0])

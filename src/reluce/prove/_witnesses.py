@@ -7,6 +7,8 @@ when exact evaluation in dyadic integers says so. No tolerance, and a point outs
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,14 @@ BATCH = 1024
 
 LACKING, CLOSED = -1, -2
 """In place of a row of points: no witness yet; none is wanted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """A moment in the life of ``Witnesses``."""
+
+    rows: int
+    best: Mapping[str, Array]
 
 
 class Witnesses:
@@ -49,6 +59,7 @@ class Witnesses:
         self.best = {node.name: np.full((2, len(self._error[node.name])), -np.inf) for node in self.layers}
         self._unclear: dict[tuple[str, bool, int], tuple[float, dict[str, Array]]] = {}
         self._rows: list[dict[str, Array]] = []
+        self._exactly: dict[int, str] = {}  # rows that only exact evaluation can vouch for, and of which ReLU
 
     @property
     def points(self) -> dict[str, Array]:
@@ -177,8 +188,51 @@ class Witnesses:
             side[node.name][units] = len(self._rows)
         if not (gained[0].any() or gained[1].any()):
             return False
+        self._exactly[len(self._rows)] = node.name
         self._rows.append({name: values.copy() for name, values in point.items()})
         return True
+
+    # What was found from some moment on, for a later run
+
+    def mark(self) -> Mark:
+        """The present moment."""
+        return Mark(len(self._rows), {name: best.copy() for name, best in self.best.items()})
+
+    def since(self, mark: Mark) -> dict[str, Any]:
+        """What was found since then: points, the rows among them that need exact arithmetic, better values."""
+        rows = self._rows[mark.rows :]
+        return {
+            "points": {
+                name: np.array([row[name] for row in rows], dtype=np.float64).reshape(-1, *self.network.shape(name))
+                for name in self.network.inputs
+            },
+            "exactly": [[row - mark.rows, name] for row, name in self._exactly.items() if row >= mark.rows],
+            "best": {name: x for name, x in self.best.items() if not np.array_equal(x, mark.best[name])},
+        }
+
+    def recall(self, found: Mapping[str, Any]) -> None:
+        """Try again what ``since`` gave; better values only say where to look no longer.
+
+        Raises
+        ------
+        ValueError
+            When it is nothing that ``since`` gives.
+        """
+        points, exactly, nodes = found["points"], dict(found["exactly"]), {node.name: node for node in self.layers}
+        shapes = {name: np.shape(points[name])[1:] for name in self.network.inputs}
+        counts = {len(points[name]) for name in self.network.inputs}
+        if len(counts) != 1 or shapes != {name: self.network.shape(name) for name in self.network.inputs}:
+            raise ValueError("points that do not fit the network")
+        for name, best in found["best"].items():
+            if best.shape != self.best[name].shape:
+                raise ValueError("values that do not fit the network")
+        plain = [row for row in range(counts.pop()) if row not in exactly]
+        if plain:
+            self.feed({name: points[name][plain] for name in self.network.inputs})
+        for row, name in exactly.items():
+            self.feed_exactly(nodes[name], {other: points[other][row] for other in self.network.inputs})
+        for name, best in found["best"].items():
+            self.best[name] = np.fmax(self.best[name], best)
 
     def unclear(self, node: Node, points: Mapping[str, Array]) -> Array:
         """At which points ``(samples, *sample shape)`` float64 leaves open a sign that some unit lacks."""

@@ -1,4 +1,4 @@
-"""A budget of wall-clock time that also honours Ctrl-C: work asks it between steps, nothing is killed half-way."""
+"""A budget of wall-clock time that also honours Ctrl-C and SIGTERM: work asks between steps, nothing ends half-way."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Deadline:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C was pressed."""
+        """Whether Ctrl-C was pressed, or SIGTERM came."""
         return self._interrupted.is_set()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Turn the first Ctrl-C into ``passed``; a second one raises ``KeyboardInterrupt`` as usual."""
+        """Turn the first Ctrl-C or SIGTERM into ``passed``; a second one raises ``KeyboardInterrupt``."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -54,8 +54,9 @@ class Deadline:
                 raise KeyboardInterrupt
             self._interrupted.set()
 
-        previous = signal.signal(signal.SIGINT, stop)
+        previous = {kind: signal.signal(kind, stop) for kind in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for kind, handler in previous.items():
+                signal.signal(kind, handler)

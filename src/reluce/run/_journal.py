@@ -1,0 +1,243 @@
+"""The journal of a run: what has been worked out so far, in an append-only file beside the output.
+
+    line 1    what the run is determined by
+    line n    one step: its name and its outcome
+
+Each line is ``CHECKSUM JSON``: the first half of the SHA-256 of the JSON text, in hexadecimal. An array is
+``{"array": [type, [dimensions], data]}`` with zlib in base64. A line that is cut off or damaged ends the journal: it
+and all behind it is dropped. Nothing in it is believed; whoever recalls a step proves it again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reluce.errors import OutputError
+from reluce.run._lock import Taken, open_locked
+
+Array = NDArray[Any]
+
+TYPES = frozenset(["<f8", "<i8", "<i2", "<u2", "|i1", "|b1"])
+LONGEST_LINE = 1 << 28
+"""Bytes of one line."""
+
+LARGEST = 1 << 31
+"""Bytes of a journal; what would make it longer is not written."""
+
+MOST_NUMBERS = 1 << 28
+"""Numbers in one array."""
+
+VERSION = 1
+
+
+class Journal:
+    """Remembers the outcome of steps across runs; made by :meth:`open`, and locked until it is closed.
+
+    Attributes
+    ----------
+    path
+        Where it is.
+    notes
+        What the user should know, one line each.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        self._file = os.fdopen(descriptor, "r+b", buffering=0)
+        self._steps: dict[str, Mapping[str, Any]] = {}
+        self._size = 0  # bytes that are whole lines
+        self._full = False
+
+    @classmethod
+    def open(cls, path: Path, identity: str) -> Journal:
+        """Open the journal of an output, with the steps that an earlier run of the same identity has left.
+
+        Parameters
+        ----------
+        path
+            Where it is, or is to be.
+        identity
+            What the run is determined by; a journal of another one is begun anew.
+
+        Raises
+        ------
+        OutputError
+            When another run has it, it cannot be written, or there is a file of another kind.
+        """
+        try:
+            journal = cls(path, open_locked(path))
+        except Taken:
+            raise OutputError(
+                f"{path}: another run is writing this output; wait for it, or give another output"
+            ) from None
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        try:
+            journal._begin({"reluce journal": VERSION, "of": identity})
+        except BaseException as error:
+            journal.close()
+            if isinstance(error, OSError) and not isinstance(error, OutputError):
+                raise _unwritable(path, error) from None
+            raise
+        return journal
+
+    def recall(self, step: str) -> Mapping[str, Any] | None:
+        """What an earlier run has written about a step. Nobody may believe it."""
+        return self._steps.get(step)
+
+    def keep(self, step: str, outcome: Mapping[str, Any]) -> None:
+        """Write the outcome of a step: JSON values, and arrays of the formats in ``TYPES`` anywhere among them.
+
+        A disk that is full ends the journal, not the run.
+        """
+        line = _line({"step": step, "outcome": _encoded(outcome)})
+        if self._full or len(line) > LONGEST_LINE or self._size + len(line) > LARGEST:
+            return
+        try:
+            self._append(line)
+        except OSError as error:
+            self._full = True
+            self.notes.append(
+                f"{self.path} could not be continued ({error.strerror or error}); if this run had been killed, what it "
+                "proved after that would have been lost"
+            )
+
+    def remove(self) -> None:
+        """Remove the file: the run has come to its end."""
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let others have it."""
+        self._file.close()
+
+    def _begin(self, head: Mapping[str, Any]) -> None:
+        """Read what is there, and drop what is damaged or does not belong to this run."""
+        lines = self._lines()
+        found, self._size = next(lines, (None, 0))
+        if found == head:
+            for entry, self._size in lines:
+                match entry:
+                    case {"step": str(step), "outcome": dict(outcome)}:
+                        self._steps[step] = outcome
+            self._cut()
+            return
+        if found is None and os.fstat(self._file.fileno()).st_size:
+            raise OutputError(f"{self.path} is in the way and is no journal of Reluce, or is damaged: move it away")
+        if found is not None:
+            self.notes.append(f"{self.path} was of another model, domain, settings or version, and was begun anew")
+        self._size = 0
+        self._cut()
+        try:
+            self._append(_line(head))
+        except OSError:
+            self.remove()
+            raise
+
+    def _lines(self) -> Iterator[tuple[Any, int]]:
+        """The entries of whole lines, each with the place where it ends; up to the first that is damaged."""
+        end = 0
+        reader = io.BufferedReader(self._file)
+        try:
+            while line := reader.readline(LONGEST_LINE + 1):
+                end += len(line)
+                entry = _entry(line)
+                if entry is None or end > LARGEST:
+                    return
+                yield entry, end
+        finally:
+            reader.detach()
+
+    def _append(self, line: bytes) -> None:
+        """Write a line as a whole, or nothing."""
+        self._file.seek(self._size)
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._cut()
+            raise
+        self._size += len(line)
+
+    def _cut(self) -> None:
+        """Drop what stands behind the last whole line; what cannot be dropped is recognised as damaged later."""
+        with suppress(OSError):
+            os.ftruncate(self._file.fileno(), self._size)
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path}: the journal of the run cannot be written there ({error.strerror or error})")
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    text = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode()
+    return _checksum(text) + b" " + text + b"\n"
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:32].encode()
+
+
+def _entry(line: bytes) -> Any:
+    """The entry of a line, ``None`` where it is damaged."""
+    checksum, _, text = line.partition(b" ")
+    if not text.endswith(b"\n") or checksum != _checksum(text[:-1]):
+        return None
+    try:
+        return _decoded(json.loads(text))
+    except (ValueError, RecursionError, zlib.error, binascii.Error):
+        return None
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        kind = value.dtype.newbyteorder("<").str
+        if kind not in TYPES:
+            raise ValueError(f"the journal holds no arrays of {value.dtype}")
+        data = zlib.compress(np.ascontiguousarray(value, dtype=kind).tobytes(), 1)
+        return {"array": [kind, list(value.shape), base64.b64encode(data).decode()]}
+    if isinstance(value, Mapping):
+        return {key: _encoded(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encoded(part) for part in value]
+    return value
+
+
+def _decoded(value: Any) -> Any:
+    """The same with its arrays in place; sizes are looked at before anything is decompressed."""
+    match value:
+        case {"array": [str(kind), list(shape), str(data)]}:
+            return _array(kind, shape, data)
+        case dict():
+            return {key: _decoded(part) for key, part in value.items()}
+        case list():
+            return [_decoded(part) for part in value]
+    return value
+
+
+def _array(kind: str, shape: list[Any], data: str) -> Array:
+    sizes = [n if type(n) is int and 0 <= n <= MOST_NUMBERS else -1 for n in shape]
+    if kind not in TYPES or len(shape) > 8 or -1 in sizes or prod(n or 1 for n in sizes) > MOST_NUMBERS:
+        raise ValueError("an array of impossible type or shape")
+    size = prod(sizes) * np.dtype(kind).itemsize
+    worker = zlib.decompressobj()
+    plain = worker.decompress(base64.b64decode(data, validate=True), size + 1)
+    if len(plain) != size:
+        raise ValueError("an array of other length than it says")
+    return np.frombuffer(plain, dtype=kind).reshape(sizes)

@@ -1,0 +1,60 @@
+"""A file that one process at a time may write: the lock goes with the process, however it ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover (Windows: its files that are open for writing are locked as it is)
+    fcntl = None  # type: ignore[assignment]
+
+_MODE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Taken(Exception):
+    """Another process writes the file."""
+
+
+def open_locked(path: Path) -> int:
+    """Open a file for reading and writing, make it where there is none, and lock it.
+
+    Parameters
+    ----------
+    path
+        The file. A symbolic link is not followed.
+
+    Returns
+    -------
+    int
+        Its descriptor; the lock is held until it is closed or the process ends.
+
+    Raises
+    ------
+    Taken
+        When another process has it.
+    OSError
+        When it cannot be opened.
+    """
+    while True:
+        descriptor = os.open(path, _MODE, 0o666)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _still_there(descriptor, path):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise Taken(str(path)) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it was renamed or removed between opening and locking: what is there now is another
+
+
+def _still_there(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
