@@ -619,7 +619,8 @@ def test_a_ctrl_c_sent_to_the_process_leaves_the_whole_file_or_none(place: str, 
         assert names(tmp_path) == {"in.onnx"}
         assert "nothing was written" in err
     else:
-        assert names(tmp_path) == {"in.onnx", "out.onnx", "out.cert"}
+        left = {"out.journal"} if process.returncode == 4 else set()  # there is a journal if there were steps
+        assert names(tmp_path) - left == {"in.onnx", "out.onnx", "out.cert"}
         assert is_valid(target, 40)
         assert ("interrupted" in " ".join(out.split())) == (process.returncode == 4)
 

@@ -61,7 +61,7 @@ class Journal:
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
         self._steps: dict[str, Mapping[str, Any]] = {}
         self._size = 0  # bytes that are whole lines
-        self._full = False
+        self._full = self._kept = self._removed = False
 
     @classmethod
     def open(cls, path: Path, identity: str) -> Journal:
@@ -90,7 +90,7 @@ class Journal:
         try:
             journal._begin({"reluce journal": VERSION, "of": identity})
         except BaseException as error:
-            journal.close()
+            journal._file.close()
             if isinstance(error, OSError) and not isinstance(error, OutputError):
                 raise _unwritable(path, error) from None
             raise
@@ -110,6 +110,7 @@ class Journal:
             return
         try:
             self._append(line)
+            self._kept = True
         except OSError as error:
             self._full = True
             self.notes.append(
@@ -119,10 +120,14 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the file: the run has come to its end."""
-        self.path.unlink(missing_ok=True)
+        if not self._removed:  # a second time it might be that of another run
+            self._removed = True
+            self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let others have it."""
+        """Let others have it; one that has no steps is removed."""
+        if not self._steps and not self._kept:
+            self.remove()
         self._file.close()
 
     def _begin(self, head: Mapping[str, Any]) -> None:
