@@ -26,7 +26,7 @@ from reluce.facts import Facts, Guarantee, Refusal, Rung
 from reluce.guarantee import Allowance, Exact, allowance
 from reluce.inputs import Data, domain_of, outside, samples_of
 from reluce.io import Loaded, Output, Sizes, demand_output, measure, onnx_bytes, open_model, rebuild, save
-from reluce.journal import journal_of
+from reluce.journal import demand_free, journal_of
 from reluce.metadata import complaint, described, spent_before
 from reluce.network import Array, Network, Opaque
 from reluce.prove import Proof, prove
@@ -104,6 +104,7 @@ def compress(
         loaded = run.opened(model, example_inputs)
         demand_output(model, loaded, output)
         place = certificate_path(certificate, output, model)
+        demand_free(output, [place])
         box = run.boxed(loaded)
         with journal_of(output, loaded, box, settings) as journal:
             proof = run.proved(loaded, box, journal)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from reluce._version import __version__
 from reluce.domain import Box
+from reluce.errors import UsageError
 from reluce.io import Loaded, OnnxLoaded, beside
 from reluce.run import Journal
 from reluce.settings import Settings
@@ -22,6 +23,19 @@ SUFFIX = ".journal"
 def journal_path(output: Any) -> Path | None:
     """Where it is: next to the output, where that is a path."""
     return beside(output, SUFFIX) if isinstance(output, str | os.PathLike) else None
+
+
+def demand_free(output: Any, others: Iterable[Path | None]) -> None:
+    """Find out before the work that no other file of a run is where its journal is to be.
+
+    Raises
+    ------
+    UsageError
+        When one is.
+    """
+    path = journal_path(output)
+    if path is not None and any(other and os.path.realpath(other) == os.path.realpath(path) for other in others):
+        raise UsageError(f"{path}: the journal of the run is there; give the other file another name")
 
 
 @contextmanager
