@@ -2,10 +2,10 @@
 
     python benchmarks/crash.py --data FOLDER --kills 100
 
-Each trial starts ``reluce compress`` on a network whose time goes into proofs, kills it with SIGKILL at a random moment,
-up to four times in a row, and then lets the same command come to its end. Its result must be no larger than that of a
-run that nobody disturbed, ``reluce-check`` must prove it, and nothing but the result may be left. The disks are small
-tmpfs, for which this needs to be root.
+Each trial starts ``reluce compress`` on a network whose time goes into proofs, kills it with SIGKILL at a random
+moment, up to four times in a row, and then lets the same command come to its end. Its result must be no larger than
+that of a run that nobody disturbed, ``reluce-check`` must prove it, and nothing but the result may be left. The disks
+are small tmpfs, for which this needs to be root.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from networks import demand_data
-
 NETWORK = "mnist_100x100x100x100x100_l1-0.0001_seed0"
 ROW = 4  # kills in a row, at most
 BIN = Path(sys.executable).parent
 
 
 def main() -> int:
+    """Run all of it; 1 where something is not as it should be."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("RELUCE_DATA", "../shared"))
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--network", default=NETWORK)
     given = parser.parse_args()
-    source = next((demand_data(Path(given.data)) / "networks").glob(f"**/{given.network}.onnx"))
+    source = next((Path(given.data) / "networks").glob(f"**/{given.network}.onnx"), None)
+    if source is None:
+        sys.exit(f"{given.data}: no network {given.network} here; name the data folder with --data or RELUCE_DATA")
     with tempfile.TemporaryDirectory() as folder:
         bad = killed(source, Path(folder), given.kills, random.Random(given.seed))
         bad += two_runs(source, Path(folder))
@@ -47,6 +48,7 @@ def main() -> int:
 
 
 def command(source: Path, folder: Path) -> list[str]:
+    """One run with its output in a folder."""
     return [
         str(BIN / "reluce"),
         "compress",
@@ -61,17 +63,20 @@ def command(source: Path, folder: Path) -> list[str]:
 
 
 def finish(source: Path, folder: Path) -> tuple[float, int, str]:
+    """Let a run come to its end; seconds, exit code, what it complains about."""
     start = time.perf_counter()
     done = subprocess.run(command(source, folder), capture_output=True, text=True)
     return time.perf_counter() - start, done.returncode, done.stderr.strip()
 
 
 def summary(folder: Path) -> tuple[int, list[str]]:
+    """Parameters that are left, and the notes of the report."""
     report = json.loads((folder / "out.json").read_text())
     return report["compressed"]["parameters"], report["notes"]
 
 
 def killed(source: Path, base: Path, kills: int, random_numbers: random.Random) -> int:
+    """Trials of runs that are killed; how many things were wrong."""
     whole = base / "whole"
     whole.mkdir()
     seconds, code, message = finish(source, whole)
@@ -110,6 +115,7 @@ def killed(source: Path, base: Path, kills: int, random_numbers: random.Random) 
 
 
 def same(trial: Path, whole: Path) -> bool:
+    """Whether two runs have written the same bytes."""
     return all((trial / name).read_bytes() == (whole / name).read_bytes() for name in ("out.onnx", "out.cert"))
 
 
@@ -123,11 +129,13 @@ def whole_files(trial: Path, whole: Path) -> bool:
 
 
 def checked(source: Path, folder: Path) -> bool:
+    """Whether the independent checker proves the result."""
     files = [str(source), str(folder / "out.onnx"), str(folder / "out.cert")]
     return subprocess.run([str(BIN / "reluce-check"), *files, "--range", "0,1"], capture_output=True).returncode == 0
 
 
 def two_runs(source: Path, base: Path) -> int:
+    """A second run on an output that the first one is working on."""
     folder = base / "two"
     folder.mkdir()
     first = subprocess.Popen(command(source, folder), stderr=subprocess.PIPE, text=True)
@@ -142,6 +150,7 @@ def two_runs(source: Path, base: Path) -> int:
 
 
 def disks(source: Path, base: Path) -> int:
+    """A disk that is full at several moments, and one that is read-only."""
     folder, bad = base / "disk", 0
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], capture_output=True).returncode:
