@@ -252,7 +252,7 @@ def _any_differs(outputs: Iterable[tuple[Declared, Declared]], guarantee: Guaran
     """That some output differs by more than its epsilon."""
     parts = []
     for tensor, twin in outputs:
-        epsilons = guarantee.epsilons[tensor.name].tolist()
+        epsilons = guarantee.epsilons[tensor.name].ravel().tolist()
         for y, other, epsilon in zip(tensor.elements(), twin.elements(), epsilons, strict=True):
             if epsilon:
                 most = numbers.epsilon(epsilon)
