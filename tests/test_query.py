@@ -382,8 +382,8 @@ def checked(folder: Path, source: Path, domain: Any = "0,1", **more: Any) -> Any
         assert [*box.upper[name].ravel()] == [*high]
     assert epsilons(query) == [e for name in network.outputs for e in fractions(certificate.epsilon[name]).tolist()]
     text = place.read_text()
-    for data in (source.read_bytes(), target.read_bytes(), (folder / "out.cert").read_bytes()):
-        assert hashlib.sha256(data).hexdigest() in text
+    for role, file in (("original: ", source), ("compressed: ", target), ("certificate ", folder / "out.cert")):
+        assert re.search(f"; .*{role}.*{hashlib.sha256(file.read_bytes()).hexdigest()}", text)
     return query
 
 
@@ -445,8 +445,9 @@ def test_models_that_are_no_files_have_a_query_about_those_beside_the_certificat
     place = tmp_path / "a.vnnlib"
     compress(estimator, "0.1,0.9", certificate=tmp_path / "a.cert", vnnlib=place)
     text, certificate = place.read_text(), read_certificate((tmp_path / "a.cert").read_bytes())
-    for name in ("a.original.onnx", "a.compressed.onnx"):
-        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() in text
+    for name in ("original", "compressed"):
+        digest = hashlib.sha256((tmp_path / f"a.{name}.onnx").read_bytes()).hexdigest()
+        assert f"; {name}: the ONNX file (not gzipped) with SHA-256 {digest}" in text
     assert "behind the scaler" in text
     query, network = vnnlib.parse_query_string(text), load(tmp_path / "a.original.onnx").network
     box = load_vnnlib(network, place)
@@ -473,6 +474,9 @@ def test_gzip(tmp_path: Path) -> None:
 
 
 # Refusals, all before the work
+
+
+NNET = "// known\n1,1,1,1,\n1,1,\n0,\n0,\n1,\n0,0,\n1,1,\n1,\n0,\n"
 
 
 def no_progress(what: str) -> None:
@@ -510,6 +514,7 @@ def test_outputs_that_cannot_be_stated_are_refused(model: ModelProto, message: s
         ({"vnnlib": "q.VNNLIB"}, "give it a name that ends in .vnnlib"),
         ({"vnnlib": "q.vnnlib", "certificate": "q.vnnlib"}, "q.vnnlib: the query would replace another file"),
         ({"vnnlib": "q.vnnlib", "domain": "q.vnnlib"}, "q.vnnlib: the query would replace another file"),
+        ({"vnnlib": "q.vnnlib", "model": "in.nnet", "certificate": False}, "q.vnnlib: a query is about two ONNX files"),
         ({"vnnlib": "q.vnnlib", "output": None}, "q.vnnlib: a query is about two ONNX files; read the model from one"),
     ],
 )
@@ -518,9 +523,10 @@ def test_places_that_cannot_be_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     saved(known(), tmp_path / "in.onnx")
+    (tmp_path / "in.nnet").write_text(NNET)
     with pytest.raises(UsageError, match=re.escape(message)):
-        compress("in.onnx", **{"domain": "0,1", "output": "out.onnx", "progress": no_progress, **more})
-    assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
+        compress(**{"model": "in.onnx", "domain": "0,1", "output": "out.onnx", "progress": no_progress, **more})
+    assert {path.name for path in tmp_path.iterdir()} == {"in.onnx", "in.nnet"}
 
 
 def test_a_folder_that_is_not_there_is_found_out_first(tmp_path: Path) -> None:

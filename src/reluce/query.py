@@ -16,8 +16,7 @@ import json
 import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, Inexact
 from fractions import Fraction
@@ -148,8 +147,8 @@ def pair_of(model: Any, loaded: Loaded, small: Loaded, output: Any, certified: C
 def equivalence_query(pair: Pair, loaded: Loaded, box: Box, guarantee: Guarantee) -> bytes:
     """The VNN-LIB 2 query that is satisfiable just where the claim about a compressed model is wrong.
 
-    The domain and every epsilon are exact, except for numbers that are no finite decimals or below what parsers take:
-    the query then asks for no more than what is claimed (domain rounded inward, epsilons upward), and says so.
+    Every epsilon is exact, and so is the domain, except for ends that are no finite decimals or below what parsers
+    take: these are rounded inward, so that the query asks for no more than what is claimed, and it says so.
 
     Parameters
     ----------
@@ -168,32 +167,25 @@ def equivalence_query(pair: Pair, loaded: Loaded, box: Box, guarantee: Guarantee
     UsageError
         When a range of the domain holds no decimal number that can be written.
     """
-    network, taken = loaded.network, {ORIGINAL, COMPRESSED, *loaded.network.inputs}
-    # A name of the model's is no identifier: those who match inputs by name would find another one.
+    network = loaded.network
+    batch = (1,) if network.batched else ()
+    shapes = {name: (*batch, *network.shape(name)) for name in (*network.inputs, *network.outputs)}
+    taken = {ORIGINAL, COMPRESSED, *network.inputs}  # an input's identifier shall not be the name of another input
 
     def declared(prefix: str, names: Iterable[str]) -> list[Declared]:
-        batch = (1,) if network.batched else ()
-        return [Declared(_identifier(prefix, name, taken), name, "real", batch + network.shape(name)) for name in names]
+        return [Declared(_identifier(prefix, name, taken), name, "real", shapes[name]) for name in names]
 
     inputs, outputs = declared(ORIGINAL, network.inputs), declared(ORIGINAL, network.outputs)
-    twins, shared = declared(COMPRESSED, network.inputs), {}
-    others: list[Declared] = []
-    for info in ModelProto.FromString(pair.compressed).graph.output:
-        if info.name in network.outputs:
-            shared[info.name] = declared(COMPRESSED, [info.name])[0]
-            others.append(shared[info.name])
-        else:
-            kind = "bool" if info.type.tensor_type.elem_type == TensorProto.BOOL else "real"
-            shape = tuple(dim.dim_value or 1 for dim in info.type.tensor_type.shape.dim)
-            others.append(Declared(_identifier(COMPRESSED, info.name, taken), info.name, kind, shape))
-    numbers = _Numbers()
+    twins, others = declared(COMPRESSED, network.inputs), _outputs(pair.compressed, shapes, taken)
+    twin_outputs = {tensor.name: tensor for tensor in others}
+    ends = _Ends()
     assertions = [
-        *(line for x, twin in zip(inputs, twins, strict=True) for line in _same_in_range(x, twin, box, numbers)),
-        _any_differs([(y, shared[y.name]) for y in outputs], guarantee, numbers),
+        *(line for x, twin in zip(inputs, twins, strict=True) for line in _same_in_range(x, twin, box, ends)),
+        _any_differs([(y, twin_outputs[y.name]) for y in outputs], guarantee),
     ]
     lines = [
         *(f"; {line}" for line in _explained(pair, loaded, box, guarantee)),
-        *(f"; {line}" for line in numbers.notes()),
+        *(f"; {line}" for line in ends.notes()),
         "(vnnlib-version <2.0>)",
         *_network(ORIGINAL, inputs, outputs),
         *_network(COMPRESSED, twins, others),
@@ -226,6 +218,17 @@ def _identifier(prefix: str, name: str, taken: set[str]) -> str:
     return found
 
 
+def _outputs(data: bytes, shapes: Mapping[str, tuple[int, ...]], taken: set[str]) -> list[Declared]:
+    """All outputs of the compressed file, in its order; those that the original has not as the file declares them."""
+    found = []
+    for info in ModelProto.FromString(data).graph.output:
+        own = info.type.tensor_type
+        kind = "bool" if info.name not in shapes and own.elem_type == TensorProto.BOOL else "real"
+        shape = shapes.get(info.name, tuple(dim.dim_value or 1 for dim in own.shape.dim))
+        found.append(Declared(_identifier(COMPRESSED, info.name, taken), info.name, kind, shape))
+    return found
+
+
 def _network(name: str, inputs: Iterable[Declared], outputs: Iterable[Declared]) -> Iterator[str]:
     yield f"(declare-network {name}"
     for word, tensors in (("input", inputs), ("output", outputs)):
@@ -235,11 +238,11 @@ def _network(name: str, inputs: Iterable[Declared], outputs: Iterable[Declared])
     yield ")"
 
 
-def _same_in_range(tensor: Declared, twin: Declared, box: Box, numbers: _Numbers) -> Iterator[str]:
+def _same_in_range(tensor: Declared, twin: Declared, box: Box, written: _Ends) -> Iterator[str]:
     """One line for each element of an input: its range, and that it is the other network's as well."""
     ends = zip(box.lower[tensor.name].ravel(), box.upper[tensor.name].ravel(), strict=True)
     for x, same, (low, high) in zip(tensor.elements(), twin.elements(), ends, strict=True):
-        least, most = numbers.end(low, ROUND_CEILING), numbers.end(high, ROUND_FLOOR)
+        least, most = written.written(low, ROUND_CEILING), written.written(high, ROUND_FLOOR)
         if Decimal(least) > Decimal(most):
             raise UsageError(
                 f"no VNN-LIB query: the range of {x} (input {tensor.name!r}) holds no decimal number of {ROUNDED} "
@@ -248,14 +251,14 @@ def _same_in_range(tensor: Declared, twin: Declared, box: Box, numbers: _Numbers
         yield f"(assert (and (>= {x} {least}) (<= {x} {most}) (== {same} {x})))"
 
 
-def _any_differs(outputs: Iterable[tuple[Declared, Declared]], guarantee: Guarantee, numbers: _Numbers) -> str:
+def _any_differs(outputs: Iterable[tuple[Declared, Declared]], guarantee: Guarantee) -> str:
     """That some output differs by more than its epsilon."""
     parts = []
     for tensor, twin in outputs:
         epsilons = guarantee.epsilons[tensor.name].ravel().tolist()
         for y, other, epsilon in zip(tensor.elements(), twin.elements(), epsilons, strict=True):
             if epsilon:
-                most = numbers.epsilon(epsilon)
+                most = _text(Decimal(epsilon))  # all of its digits
                 parts += [f"(> (- {y} {other}) {most})", f"(> (- {other} {y}) {most})"]
             else:
                 parts += [f"(> {y} {other})", f"(> {other} {y})"]
@@ -287,30 +290,27 @@ def _standing(pair: Pair, guarantee: Guarantee) -> str:
     return f"proved; reluce-check accepts the certificate with SHA-256 {digest}"
 
 
-class _Numbers:
-    """Writes numbers as decimals, and counts what had to be rounded (local to ``equivalence_query``)."""
+class _Ends:
+    """Writes ends of the domain, and counts those that had to be rounded (local to ``equivalence_query``)."""
 
     def __init__(self) -> None:
-        self.rounded: Counter[str] = Counter()
+        self.rounded = 0
 
-    def end(self, value: Fraction, rounding: str) -> str:
-        return self._written(value, rounding, "ends of the domain are rounded inward")
-
-    def epsilon(self, value: float) -> str:
-        return self._written(Fraction(value), ROUND_CEILING, "epsilons are rounded upward")
+    def written(self, value: Fraction, rounding: str) -> str:
+        exact = _exactly(value)
+        self.rounded += exact is None
+        return _text(_rounded(value, rounding) if exact is None else exact)
 
     def notes(self) -> Iterator[str]:
-        """That the query asks for less than is claimed, if so."""
-        for what, times in self.rounded.items():
-            yield f"{times} {what}: no decimals, or below 2^-1021. What is asked follows from what is claimed."
+        if self.rounded:
+            yield f"{self.rounded} ends of the domain are rounded inward: they are no decimals, or tiny. What is asked"
+            yield "follows from what is claimed, but is a little less."
 
-    def _written(self, value: Fraction, rounding: str, what: str) -> str:
-        decimal = _exactly(value)
-        if decimal is None:
-            self.rounded[what] += 1
-            decimal = _rounded(value, rounding)
-        text = f"{decimal:f}"
-        return text if "." in text else text + ".0"  # without a point it would be an integer, which is another type
+
+def _text(number: Decimal) -> str:
+    """With a point, as integers are of another type, and without an exponent, which the grammar lacks."""
+    text = f"{number:f}"
+    return text if "." in text else text + ".0"
 
 
 def _exactly(value: Fraction) -> Decimal | None:
