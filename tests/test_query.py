@@ -414,7 +414,11 @@ def test_nothing_to_remove(tmp_path: Path) -> None:
 def test_without_a_certificate_the_query_says_so(tmp_path: Path) -> None:
     source, place = saved(known(), tmp_path / "in.onnx"), tmp_path / "q.vnnlib"
     compress(source, "0,1", output=tmp_path / "out.onnx", vnnlib=place, certificate=False)
-    assert "standing: proved by reluce; there is no certificate" in place.read_text()
+    text = place.read_text()
+    assert "standing: proved by reluce; there is no certificate" in text
+    for role, file in (("original", source), ("compressed", tmp_path / "out.onnx")):
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert f"; {role}: the ONNX file (not gzipped) with SHA-256 {digest}" in text
 
 
 def test_what_a_solver_attests_is_not_called_proved(tmp_path: Path) -> None:
