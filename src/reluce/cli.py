@@ -145,6 +145,14 @@ CertificateFile = Annotated[
 NoCertificate = Annotated[
     bool, typer.Option("--no-certificate", help="Write none: also remove what only Reluce itself vouches for.")
 ]
+QueryFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--vnnlib",
+        metavar="FILE.vnnlib",
+        help="Write the claim as a question to other verifiers: a VNN-LIB 2 query on IN.onnx and OUT.onnx.",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 GuaranteeText = Annotated[
@@ -178,6 +186,7 @@ def compress_command(
     input_shape: InputShape = None,
     certificate: CertificateFile = None,
     no_certificate: NoCertificate = False,
+    vnnlib: QueryFile = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -190,13 +199,20 @@ def compress_command(
     if certificate is not None and no_certificate:
         raise UsageError("give only one of --certificate and --no-certificate")
     written = {"OUT.onnx": target, "--json": json_file, "--save-domain": save_domain, "--certificate": certificate}
-    written["the journal"] = journal_path(target)
+    written |= {"--vnnlib": vnnlib, "the journal": journal_path(target)}
     _demand_distinct(read, written)
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:
         place = False if no_certificate else certificate
         result = compress(
-            source, box, output=target, data=data, certificate=place, settings=settings, progress=progress
+            source,
+            box,
+            output=target,
+            data=data,
+            certificate=place,
+            vnnlib=vnnlib,
+            settings=settings,
+            progress=progress,
         )
     _finish(result.report, box, save_domain, json_file, quiet)
 

@@ -9,6 +9,7 @@ The same for every kind of model; what differs between them is behind ``reluce.i
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from reluce.journal import demand_free, journal_of
 from reluce.metadata import complaint, described, spent_before
 from reluce.network import Array, Network, Opaque
 from reluce.prove import Proof, prove
+from reluce.query import Pair, PathLike, demand_query, equivalence_query, pair_of
 from reluce.report import Report, SolverUse, certificate_row, layer_rows, rung_rows
 from reluce.result import Result
 from reluce.rewrite import Original, Rewriting, rewrite
@@ -47,6 +49,7 @@ def compress(
     domain_space: str = "input",
     data: Data | None = None,
     certificate: Where = None,
+    vnnlib: PathLike | None = None,
     settings: Settings = DEFAULTS,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Result:
@@ -76,6 +79,9 @@ def compress(
         where that is a path. ``False`` for none: then nothing vouches for the result but Reluce itself. For a model
         that is no ONNX file, original and result are written as ONNX as well, beside the certificate, and its claim is
         about these two files.
+    vnnlib
+        Where to write the claim as a question to other verifiers, a VNN-LIB 2 query on the two ONNX files
+        (``.vnnlib`` or ``.vnnlib.gz``): unsat where the claim holds.
     settings
         Guarantee, provers, time limit.
     progress
@@ -104,7 +110,8 @@ def compress(
         loaded = run.opened(model, example_inputs)
         demand_output(model, loaded, output)
         place = certificate_path(certificate, output, model)
-        demand_free(output, [place])
+        demand_query(vnnlib, model, loaded, output, place, domain)
+        demand_free(output, [place, vnnlib])
         box = run.boxed(loaded)
         with journal_of(output, loaded, box, settings) as journal:
             proof = run.proved(loaded, box, journal)
@@ -115,6 +122,9 @@ def compress(
             outcome = unchanged() if small is loaded else check(loaded, small, box, made.guarantee, proof.facts.points)
             sizes = measure(small)
             beside = [] if certified is None or place is None else files_of(certified, place, output, model)
+            if vnnlib is not None:
+                pair = pair_of(model, loaded, small, output, certified)
+                beside += run.query(vnnlib, pair, loaded, box, made.guarantee)
             save(small, output, beside)
             run.lap("verify")
             run.ended(journal)
@@ -225,6 +235,16 @@ class _Run:
             self.notes += (f"no certificate, and so nothing was removed (--no-certificate): {found}",)
             return make(nothing(proof).facts, None, exact=True), None
         return found.made, found
+
+    def query(
+        self, place: PathLike, pair: Pair | None, loaded: Loaded, box: Box, guarantee: Guarantee
+    ) -> list[tuple[PathLike, bytes]]:
+        """The VNN-LIB query, where there are files for it to be about."""
+        if pair is None:
+            self.notes += ("no VNN-LIB query: without a certificate the models are in no ONNX files",)
+            return []
+        self.notes += (f"the claim as a VNN-LIB query is in {os.fspath(place)}",)
+        return [(place, equivalence_query(pair, loaded, box, guarantee))]
 
     def solver(self, proof: Proof) -> SolverUse | None:
         """What a solver was asked, if one was."""

@@ -25,7 +25,7 @@ def journal_path(output: Any) -> Path | None:
     return beside(output, SUFFIX) if isinstance(output, str | os.PathLike) else None
 
 
-def demand_free(output: Any, others: Iterable[Path | None]) -> None:
+def demand_free(output: Any, others: Iterable[str | os.PathLike[str] | None]) -> None:
     """Find out before the work that no other file of a run is where its journal is to be.
 
     Raises
