@@ -62,15 +62,17 @@ def test_only_work_that_was_left_undone_counts_as_cut(clock: Clock) -> None:
     assert deadline.cut  # it is remembered
 
 
-def test_the_first_ctrl_c_makes_it_pass(handler: Any) -> None:
-    deadline = Deadline()
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_ctrl_c_or_sigterm_makes_it_pass(kind: signal.Signals, handler: Any) -> None:
+    deadline, before = Deadline(), signal.getsignal(signal.SIGTERM)
     with deadline.listening():
         assert state(deadline) == (False, False, False)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(kind)
         assert deadline.interrupted
         assert not deadline.cut
         assert state(deadline) == (True, True, True)
     assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_second_ctrl_c_stops_at_once(handler: Any) -> None:
