@@ -124,7 +124,21 @@ def test_hostile_lines_with_right_checksums(tmp_path: Path, text: str) -> None:
     with closing(Journal.open(path, "this")) as journal:
         assert journal.recall("4") is None
         assert same(journal.recall("3"), STEPS["3"])
-    assert path.stat().st_size == size
+        journal.keep("4", {"x": 1})
+    assert path.stat().st_size > size
+    with closing(Journal.open(path, "this")) as journal:
+        assert journal.recall("4") == {"x": 1}
+
+
+def test_arrays_that_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.journal"
+    with closing(Journal.open(path, "this")) as journal:
+        journal.keep("1", {"x": np.zeros(100)})
+        journal.keep("2", {"x": [np.zeros(100)] * 3})
+    monkeypatch.setattr(_journal, "MOST_BYTES", 1600)
+    with closing(Journal.open(path, "this")) as journal:
+        assert journal.recall("1") is not None
+        assert journal.recall("2") is None
 
 
 def test_an_array_that_unpacks_to_more_than_it_says(tmp_path: Path) -> None:

@@ -162,7 +162,9 @@ def split_again(
     ValueError
         When it is not such a record, or leaves something open.
     """
-    rows, signs = coordinates(entry, network.tensors[node.inputs[0]].size)
+    size = network.tensors[node.inputs[0]].size
+    rows, signs = coordinates(entry, size)
+    demand(len(rows) <= 2 * size and len(entry["dimension"]) <= 2 * (settings.boxes + settings.batch) + 1)
     search = _search(network, box, bounds, node, rows, signs, settings, None, stop)
     demand(search is not None)
     assert search is not None

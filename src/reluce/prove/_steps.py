@@ -111,7 +111,7 @@ class Steps:
                 raise ValueError("a step that took what cannot be taken")
             records = tuple(again(entry) for entry in outcome["records"])
             self._witnesses.recall(outcome["witnesses"])
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError):
             return None  # damaged, forged, or proved with other roundings: it is worked out
         return Done(records, spent)
 

@@ -221,7 +221,8 @@ class Witnesses:
         points, exactly, nodes = found["points"], dict(found["exactly"]), {node.name: node for node in self.layers}
         shapes = {name: np.shape(points[name])[1:] for name in self.network.inputs}
         counts = {len(points[name]) for name in self.network.inputs}
-        if len(counts) != 1 or shapes != {name: self.network.shape(name) for name in self.network.inputs}:
+        floats = all(points[name].dtype == np.float64 for name in self.network.inputs)
+        if len(counts) != 1 or not floats or shapes != {name: self.network.shape(name) for name in self.network.inputs}:
             raise ValueError("points that do not fit the network")
         for name, best in found["best"].items():
             if best.shape != self.best[name].shape:

@@ -11,7 +11,6 @@ and all behind it is dropped. Nothing in it is believed; whoever recalls a step 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import io
 import json
@@ -38,10 +37,10 @@ LONGEST_LINE = 1 << 28
 LARGEST = 1 << 31
 """Bytes of a journal; what would make it longer is not written."""
 
-MOST_NUMBERS = 1 << 28
-"""Numbers in one array."""
+MOST_BYTES = 1 << 28
+"""Bytes of the arrays of one step, once they are decompressed."""
 
-VERSION = 1
+HEAD, VERSION = "reluce journal", 1
 
 
 class Journal:
@@ -59,7 +58,7 @@ class Journal:
         self.path = path
         self.notes: list[str] = []
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
-        self._steps: dict[str, Mapping[str, Any]] = {}
+        self._steps: dict[str, bytes] = {}  # as they were written: one at a time is decompressed
         self._size = 0  # bytes that are whole lines
         self._full = self._kept = self._removed = False
 
@@ -88,7 +87,7 @@ class Journal:
         except OSError as error:
             raise _unwritable(path, error) from None
         try:
-            journal._begin({"reluce journal": VERSION, "of": identity})
+            journal._begin({HEAD: VERSION, "of": identity})
         except BaseException as error:
             journal._file.close()
             if isinstance(error, OSError) and not isinstance(error, OutputError):
@@ -98,7 +97,14 @@ class Journal:
 
     def recall(self, step: str) -> Mapping[str, Any] | None:
         """What an earlier run has written about a step. Nobody may believe it."""
-        return self._steps.get(step)
+        text = self._steps.get(step)
+        if text is None:
+            return None
+        try:
+            outcome = _Decoder().decoded(json.loads(text)["outcome"])
+        except (ValueError, LookupError, TypeError, RecursionError, zlib.error):
+            return None
+        return outcome if isinstance(outcome, dict) else None
 
     def keep(self, step: str, outcome: Mapping[str, Any]) -> None:
         """Write the outcome of a step: JSON values, and arrays of the formats in ``TYPES`` anywhere among them.
@@ -133,17 +139,19 @@ class Journal:
     def _begin(self, head: Mapping[str, Any]) -> None:
         """Read what is there, and drop what is damaged or does not belong to this run."""
         lines = self._lines()
-        found, self._size = next(lines, (None, 0))
+        first, self._size = next(lines, (b"", 0))
+        found = _parsed(first)
         if found == head:
-            for entry, self._size in lines:
-                match entry:
-                    case {"step": str(step), "outcome": dict(outcome)}:
-                        self._steps[step] = outcome
+            for text, self._size in lines:
+                match _parsed(text):
+                    case {"step": str(step), "outcome": dict()}:
+                        self._steps[step] = text
             self._cut()
             return
-        if found is None and os.fstat(self._file.fileno()).st_size:
+        ours = isinstance(found, dict) and HEAD in found
+        if not ours and os.fstat(self._file.fileno()).st_size:
             raise OutputError(f"{self.path} is in the way and is no journal of Reluce, or is damaged: move it away")
-        if found is not None:
+        if ours:
             self.notes.append(f"{self.path} was of another model, domain, settings or version, and was begun anew")
         self._size = 0
         self._cut()
@@ -153,17 +161,17 @@ class Journal:
             self.remove()
             raise
 
-    def _lines(self) -> Iterator[tuple[Any, int]]:
-        """The entries of whole lines, each with the place where it ends; up to the first that is damaged."""
+    def _lines(self) -> Iterator[tuple[bytes, int]]:
+        """The texts of whole lines, each with the place where it ends; up to the first that is damaged."""
         end = 0
         reader = io.BufferedReader(self._file)
         try:
             while line := reader.readline(LONGEST_LINE + 1):
                 end += len(line)
-                entry = _entry(line)
-                if entry is None or end > LARGEST:
+                checksum, _, text = line.partition(b" ")
+                if not text.endswith(b"\n") or checksum != _checksum(text[:-1]) or end > LARGEST:
                     return
-                yield entry, end
+                yield text, end
         finally:
             reader.detach()
 
@@ -199,14 +207,11 @@ def _checksum(text: bytes) -> bytes:
     return hashlib.sha256(text).hexdigest()[:32].encode()
 
 
-def _entry(line: bytes) -> Any:
-    """The entry of a line, ``None`` where it is damaged."""
-    checksum, _, text = line.partition(b" ")
-    if not text.endswith(b"\n") or checksum != _checksum(text[:-1]):
-        return None
+def _parsed(text: bytes) -> Any:
+    """The JSON value of a text, ``None`` where there is none."""
     try:
-        return _decoded(json.loads(text))
-    except (ValueError, RecursionError, zlib.error, binascii.Error):
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None
 
 
@@ -224,25 +229,30 @@ def _encoded(value: Any) -> Any:
     return value
 
 
-def _decoded(value: Any) -> Any:
-    """The same with its arrays in place; sizes are looked at before anything is decompressed."""
-    match value:
-        case {"array": [str(kind), list(shape), str(data)]}:
-            return _array(kind, shape, data)
-        case dict():
-            return {key: _decoded(part) for key, part in value.items()}
-        case list():
-            return [_decoded(part) for part in value]
-    return value
+class _Decoder:
+    """Puts the arrays of one step in place; sizes are looked at before anything is decompressed."""
 
+    def __init__(self) -> None:
+        self._left = MOST_BYTES
 
-def _array(kind: str, shape: list[Any], data: str) -> Array:
-    sizes = [n if type(n) is int and 0 <= n <= MOST_NUMBERS else -1 for n in shape]
-    if kind not in TYPES or len(shape) > 8 or -1 in sizes or prod(n or 1 for n in sizes) > MOST_NUMBERS:
-        raise ValueError("an array of impossible type or shape")
-    size = prod(sizes) * np.dtype(kind).itemsize
-    worker = zlib.decompressobj()
-    plain = worker.decompress(base64.b64decode(data, validate=True), size + 1)
-    if len(plain) != size:
-        raise ValueError("an array of other length than it says")
-    return np.frombuffer(plain, dtype=kind).reshape(sizes)
+    def decoded(self, value: Any) -> Any:
+        match value:
+            case {"array": [str(kind), list(shape), str(data)]}:
+                return self._array(kind, shape, data)
+            case dict():
+                return {key: self.decoded(part) for key, part in value.items()}
+            case list():
+                return [self.decoded(part) for part in value]
+        return value
+
+    def _array(self, kind: str, shape: list[Any], data: str) -> Array:
+        if kind not in TYPES or len(shape) > 8 or any(type(n) is not int or not 0 <= n <= MOST_BYTES for n in shape):
+            raise ValueError("an array of impossible type or shape")
+        size = prod(shape) * np.dtype(kind).itemsize
+        self._left -= size
+        if self._left < 0:
+            raise ValueError("arrays of too many bytes")
+        plain = zlib.decompressobj().decompress(base64.b64decode(data, validate=True), size + 1)
+        if len(plain) != size:
+            raise ValueError("an array of other length than it says")
+        return np.frombuffer(plain, dtype=kind).reshape(shape)

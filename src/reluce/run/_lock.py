@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,6 +12,10 @@ except ImportError:  # pragma: no cover (Windows: its files that are open for wr
     fcntl = None  # type: ignore[assignment]
 
 _MODE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems say that know no locks: there one run at a time is the user's business."""
 
 
 class Taken(Exception):
@@ -40,8 +45,7 @@ def open_locked(path: Path) -> int:
     while True:
         descriptor = os.open(path, _MODE, 0o666)
         try:
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
             if _still_there(descriptor, path):
                 return descriptor
         except BlockingIOError:
@@ -51,6 +55,15 @@ def open_locked(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # it was renamed or removed between opening and locking: what is there now is another
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def _still_there(descriptor: int, path: Path) -> bool:
