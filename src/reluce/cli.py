@@ -144,6 +144,14 @@ CertificateFile = Annotated[
 NoCertificate = Annotated[
     bool, typer.Option("--no-certificate", help="Write none: also remove what only Reluce itself vouches for.")
 ]
+GuardFlag = Annotated[
+    bool,
+    typer.Option(
+        "--guard",
+        help="Add an output in_domain: for each sample whether it lies in the domain, outside of which nothing is "
+        "promised.",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 GuaranteeText = Annotated[
@@ -177,6 +185,7 @@ def compress_command(
     input_shape: InputShape = None,
     certificate: CertificateFile = None,
     no_certificate: NoCertificate = False,
+    guard: GuardFlag = False,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -194,7 +203,14 @@ def compress_command(
     with _progress(quiet) as progress:
         place = False if no_certificate else certificate
         result = compress(
-            source, box, output=target, data=data, certificate=place, settings=settings, progress=progress
+            source,
+            box,
+            output=target,
+            data=data,
+            certificate=place,
+            guard=guard,
+            settings=settings,
+            progress=progress,
         )
     _finish(result.report, box, save_domain, json_file, quiet)
 

@@ -2,6 +2,8 @@
 
     open -> domain -> prove (refute, bound, refute again) -> rewrite -> rebuild, read back -> certify -> run -> save
 
+A guard, where one is asked for, is in the file that is certified; the network is run without it, then with it.
+
 The same for every kind of model; what differs between them is behind ``reluce.io``.
 
 ``inspect`` is the same path, stopped before rewriting.
@@ -13,19 +15,33 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reluce.bounds import Bounds
-from reluce.certificate import Certified, Made, Where, certificate_path, certify, files_of, nothing
+from reluce.certificate import Certified, Guard, Made, Where, certificate_path, certify, files_of, nothing
 from reluce.domain import Box, DomainLike
 from reluce.errors import Interrupted
 from reluce.facts import Facts, Guarantee, Refusal, Rung
 from reluce.guarantee import Allowance, Exact, allowance
+from reluce.guard import check_guard, with_guard
 from reluce.inputs import Data, domain_of, outside, samples_of
-from reluce.io import Loaded, Output, Sizes, demand_output, measure, onnx_bytes, open_model, rebuild, save
+from reluce.io import (
+    Loaded,
+    OnnxLoaded,
+    Output,
+    Sizes,
+    demand_guardable,
+    demand_output,
+    measure,
+    onnx_bytes,
+    open_model,
+    rebuild,
+    save,
+)
 from reluce.metadata import complaint, described, spent_before
 from reluce.network import Array, Network, Opaque
 from reluce.prove import Proof, prove
@@ -46,6 +62,7 @@ def compress(
     domain_space: str = "input",
     data: Data | None = None,
     certificate: Where = None,
+    guard: bool = False,
     settings: Settings = DEFAULTS,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Result:
@@ -75,6 +92,9 @@ def compress(
         where that is a path. ``False`` for none: then nothing vouches for the result but Reluce itself. For a model
         that is no ONNX file, original and result are written as ONNX as well, beside the certificate, and its claim is
         about these two files.
+    guard
+        Whether the result of an ONNX or ``.nnet`` model gets one more output, ``in_domain``: for each sample whether it
+        lies in the domain, outside of which nothing is promised. Never true for NaN.
     settings
         Guarantee, provers, time limit.
     progress
@@ -94,7 +114,7 @@ def compress(
     OutputError
         When ``output`` cannot be written.
     UsageError
-        When the arguments do not go together, or ``output`` is the model's own file.
+        When the arguments do not go together, ``output`` is the model's own file, or the model cannot have a guard.
     Interrupted
         When Ctrl-C came before anything was proved.
     """
@@ -102,18 +122,23 @@ def compress(
     with run.deadline.listening():
         loaded = run.opened(model, example_inputs)
         demand_output(model, loaded, output)
+        if guard:
+            demand_guardable(loaded)
         place = certificate_path(certificate, output, model)
         box, proof = run.proved(loaded)
         progress("rewriting")
-        made, certified = run.made(loaded, box, proof, place)
+        made, certified = run.made(loaded, box, proof, place, partial(with_guard, box=box) if guard else None)
         progress("checking the result")
         small = made.small
         outcome = unchanged() if small is loaded else check(loaded, small, box, made.guarantee, proof.facts.points)
-        sizes = measure(small)
+        final, sizes = small, measure(small)
+        if guard:
+            final = run.guarded(small, box)
+            sizes = replace(sizes, bytes=len(final.data))  # its ends are no parameters of the network
         beside = [] if certified is None or place is None else files_of(certified, place, output, model)
-        save(small, output, beside)
+        save(final, output, beside)
         run.lap("verify")
-    return Result(run.report(loaded, box, proof, made, certified, place, sizes, outcome), small, certified)
+    return Result(run.report(loaded, box, proof, made, certified, place, sizes, outcome), final, certified)
 
 
 def inspect(
@@ -176,7 +201,9 @@ class _Run:
             raise Interrupted("interrupted before anything was proved; nothing was written")
         return box, proof
 
-    def made(self, loaded: Loaded, box: Box, proof: Proof, place: Path | None) -> tuple[Made, Certified | None]:
+    def made(
+        self, loaded: Loaded, box: Box, proof: Proof, place: Path | None, guard: Guard | None
+    ) -> tuple[Made, Certified | None]:
         """Rewrite and rebuild; with a certificate, only what the independent checker accepts."""
         spent, level = spent_before(loaded), self.settings.guarantee
         self.notes += () if isinstance(level, Exact) else complaint(loaded, spent)
@@ -197,12 +224,18 @@ class _Run:
             self.lap("rewrite")
             return made, certified
         points = {} if allowed.magnitudes is None else allowed.magnitudes.points
-        found = certify(loaded, box, proof, make, onnx_bytes, points, _settings(self.settings))
+        found = certify(loaded, box, proof, make, onnx_bytes, points, _settings(self.settings), guard)
         self.lap("certify")
         if isinstance(found, str):
             self.notes += (f"no certificate, and so nothing was removed (--no-certificate): {found}",)
             return make(nothing(proof).facts, None, exact=True), None
         return found.made, found
+
+    def guarded(self, small: Loaded, box: Box) -> OnnxLoaded:
+        """The result with a guard that was seen to be right."""
+        final = with_guard(small, box)
+        self.notes += check_guard(small, final, box)
+        return final
 
     def solver(self, proof: Proof) -> SolverUse | None:
         """What a solver was asked, if one was."""

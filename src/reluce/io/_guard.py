@@ -121,7 +121,7 @@ def _demand_shape(name: str, dims: Dims | None, loaded: OnnxLoaded) -> None:
         raise UsageError(f"input {name!r} holds no numbers: leave the guard out")
 
 
-def unreachable(loaded: OnnxLoaded, ends: Mapping[str, Ends]) -> tuple[str, ...]:
+def unreachable(loaded: Loaded, ends: Mapping[str, Ends]) -> tuple[str, ...]:
     """The inputs of which no number of their format lies between some ends, so that a guard is never true."""
     tensors = loaded.network.tensors
     found = {name: inward(*ends[name], tensors[name].dtype) for name in loaded.network.inputs}
