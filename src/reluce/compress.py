@@ -30,6 +30,7 @@ from reluce.guarantee import Allowance, Exact, allowance
 from reluce.guard import check_guard, with_guard
 from reluce.inputs import Data, domain_of, outside, samples_of
 from reluce.io import (
+    GUARD,
     Loaded,
     OnnxLoaded,
     Output,
@@ -193,6 +194,10 @@ class _Run:
         box = domain_of(loaded, self.domain, self.domain_space)
         self.samples = samples = None if self.data is None else samples_of(loaded, self.data)
         self.notes += box.notes + (() if samples is None else outside(box, samples))
+        if GUARD in loaded.network.outputs:
+            self.notes += (
+                f"output {GUARD!r} was there before: it tells of the domain that it was made for, not of this",
+            )
         self.lap("load")
         proof = prove(loaded.network, box, samples, self.settings.prover, lambda: self.deadline.passed, self.progress)
         self._last = time.perf_counter()

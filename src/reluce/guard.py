@@ -94,7 +94,7 @@ def _run(model: Loaded, points: Points) -> Iterator[Mapping[str, Array]]:
     if model.network.batched:
         feeds = (slice(start, start + BATCH) for start in range(0, count, BATCH))
         return (run({name: values[part] for name, values in points.items()}) for part in feeds)
-    return (run({name: values[row] for name, values in points.items()}) for row in range(count))
+    return (run({name: values[row, ...] for name, values in points.items()}) for row in range(count))
 
 
 def _inside(network: Network, box: Box) -> dict[str, Array]:

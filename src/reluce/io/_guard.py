@@ -117,8 +117,6 @@ def _demand_shape(name: str, dims: Dims | None, loaded: OnnxLoaded) -> None:
         )
     if loaded.network.batched and dims is not None and dims[:1] != (BATCH,):
         raise UsageError(f"input {name!r} has no batch axis, but other inputs have: leave the guard out")
-    if 0 in rest:
-        raise UsageError(f"input {name!r} holds no numbers: leave the guard out")
 
 
 def unreachable(loaded: Loaded, ends: Mapping[str, Ends]) -> tuple[str, ...]:
