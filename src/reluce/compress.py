@@ -32,7 +32,6 @@ from reluce.inputs import Data, domain_of, outside, samples_of
 from reluce.io import (
     GUARD,
     Loaded,
-    OnnxLoaded,
     Output,
     Sizes,
     demand_guardable,
@@ -132,14 +131,16 @@ def compress(
         progress("checking the result")
         small = made.small
         outcome = unchanged() if small is loaded else check(loaded, small, box, made.guarantee, proof.facts.points)
-        final, sizes = small, measure(small)
+        sizes, seen = measure(small), None
         if guard:
-            final = run.guarded(small, box)
-            sizes = replace(sizes, bytes=len(final.data))  # its ends are no parameters of the network
+            plain, small = small, with_guard(small, box)
+            sizes = replace(sizes, bytes=len(small.data))  # its ends are no parameters of the network
+            seen = check_guard(plain, small, box)
         beside = [] if certified is None or place is None else files_of(certified, place, output, model)
-        save(final, output, beside)
+        save(small, output, beside)
         run.lap("verify")
-    return Result(run.report(loaded, box, proof, made, certified, place, sizes, outcome), final, certified)
+    report = run.report(loaded, box, proof, made, certified, place, sizes, outcome)
+    return Result(replace(report, guard=seen), small, certified)
 
 
 def inspect(
@@ -235,12 +236,6 @@ class _Run:
             self.notes += (f"no certificate, and so nothing was removed (--no-certificate): {found}",)
             return make(nothing(proof).facts, None, exact=True), None
         return found.made, found
-
-    def guarded(self, small: Loaded, box: Box) -> OnnxLoaded:
-        """The result with a guard that was seen to be right."""
-        final = with_guard(small, box)
-        self.notes += check_guard(small, final, box)
-        return final
 
     def solver(self, proof: Proof) -> SolverUse | None:
         """What a solver was asked, if one was."""

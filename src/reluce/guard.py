@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -39,7 +40,20 @@ def with_guard(loaded: Loaded, box: Box) -> OnnxLoaded:
     return loads(guarded(loaded, _ends(box), description), name=loaded.name)
 
 
-def check_guard(plain: Loaded, guarded: OnnxLoaded, box: Box) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class GuardCheck:
+    """How a guard was seen to answer: the output, and on how many points in which software it was right.
+
+    ``unreachable`` names the inputs of which no number of their format lies between some ends: then it is never true.
+    """
+
+    output: str
+    points: int
+    runtime: str
+    unreachable: tuple[str, ...] = ()
+
+
+def check_guard(plain: Loaded, guarded: OnnxLoaded, box: Box) -> GuardCheck:
     """Run a guard on points of the domain and on points next to it, far away, infinite and NaN.
 
     Parameters
@@ -49,11 +63,6 @@ def check_guard(plain: Loaded, guarded: OnnxLoaded, box: Box) -> tuple[str, ...]
     box
         The domain.
 
-    Returns
-    -------
-    tuple of str
-        What the user should know, one line each.
-
     Raises
     ------
     CheckFailed
@@ -61,12 +70,7 @@ def check_guard(plain: Loaded, guarded: OnnxLoaded, box: Box) -> tuple[str, ...]
     """
     inside = _inside(plain.network, box)
     tried = sum(_tried(plain, guarded, box, points) for points in (inside, _outside(plain.network, box, inside)))
-    name = runtime(guarded).name
-    notes = [f"output {GUARD!r} is true for the samples of the domain only; tried on {tried:,} points in {name}"]
-    for lost in unreachable(plain, _ends(box)):
-        dtype = plain.network.tensors[lost].dtype.name
-        notes.append(f"output {GUARD!r} is never true: no {dtype} lies between the ends of a coordinate of {lost!r}")
-    return tuple(notes)
+    return GuardCheck(GUARD, tried, runtime(guarded).name, unreachable(plain, _ends(box)))
 
 
 def _ends(box: Box) -> dict[str, tuple[Array, Array]]:
