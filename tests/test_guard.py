@@ -64,7 +64,7 @@ def test_a_compressed_network_with_a_guard(tmp_path: Path) -> None:
     assert result.report.guard == GuardCheck(GUARD, 1024, "onnxruntime")
     assert result.report.to_json()["guard"]["points"] == 1024
     said = "Guard: output 'in_domain' is true for the samples of the domain only; tried on 1,024 points in onnxruntime."
-    assert said in str(result)
+    assert said in " ".join(str(result).split())
 
 
 def test_what_is_saved_is_what_is_handed_over_and_certified(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_nothing_can_be_removed(tmp_path: Path) -> None:
     assert_guarded(result, SQUARE, target)
     assert result.certified is not None
     assert result.certified.proved.guard == GUARD
-    assert "; the output is the input and its guard." in str(result)
+    assert "; the output is the input and its guard." in " ".join(str(result).split())
 
 
 def test_the_checker_accepts_nothing_but_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,9 @@ def test_a_domain_without_a_number(tmp_path: Path) -> None:
     result, target = guarded_file(residual(), "0.1,0.1", tmp_path)
     assert result.report.guard is not None
     assert result.report.guard.unreachable == ("x",)
-    assert "Guard: output 'in_domain' is never true: no number of 'x' lies between the ends of its" in str(result)
+    assert "Guard: output 'in_domain' is never true: no number of 'x' lies between the ends of its" in " ".join(
+        str(result).split()
+    )
     assert not run(target, x=np.full((1, 2), 0.1, np.float32))[-1].any()
 
 
