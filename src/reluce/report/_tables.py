@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 from math import inf
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reluce.facts import Guarantee
+from reluce.io import Sizes
 from reluce.report._report import Report
 
 
@@ -63,7 +65,7 @@ def _sizes(report: Report) -> Table:
 def _lines(report: Report) -> list[str]:
     lines = []
     if report.compressed is not None:
-        lines += [_nothing_gone(report)] if report.compressed == report.model else []
+        lines += [] if _anything_gone(report, report.compressed) else [_nothing_gone(report)]
         lines += [_promise(report), *_certificate(report), *_guard(report), *_floats(report), _check(report)]
     lines += [f"why kept: {refusal.where}: {refusal.what}: {refusal.why}" for refusal in report.refusals]
     lines += _undecided(report) + _solver(report)
@@ -111,6 +113,12 @@ def _ceiling(value: float) -> str:
         return f"{value:g}"
     step = Decimal(1).scaleb(exact.adjusted() - 2)
     return f"{float(exact.quantize(step, rounding=ROUND_CEILING)):.3g}"
+
+
+def _anything_gone(report: Report, compressed: Sizes) -> bool:
+    """Whether a result is another network than the model; a guard makes the file longer."""
+    guarded = report.guard is not None
+    return replace(compressed, bytes=report.model.bytes if guarded else compressed.bytes) != report.model
 
 
 def _nothing_gone(report: Report) -> str:
