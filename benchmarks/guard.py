@@ -222,7 +222,7 @@ COLUMNS = (
     "bytes",
 )
 LEGEND = """inputs: numbers of one sample. inside: samples in the domain; wrong: those about which the guard is wrong.
-us: processor microseconds of one run without the guard at this batch size; x: the time with it by that. bytes: of the guard."""
+us: processor microseconds of one run without the guard, by size of the batch; x: with it by that. bytes: its own."""
 
 
 def cells(row: Row) -> list[str]:

@@ -64,13 +64,12 @@ def guarded(loaded: OnnxLoaded, ends: Mapping[str, Ends], description: str) -> b
     """
     demand_guardable(loaded)
     model = parse(loaded.data, loaded.name)
-    writer = _Nodes(model)
-    found = [_inside(writer, info, ends[info.name]) for info in _inputs(model.graph, loaded)]
+    writer, inputs = _Nodes(model), _inputs(model.graph, loaded)
+    found = [_inside(writer, info, ends[info.name]) for info in inputs]
     inside = found[0] if len(found) == 1 else writer.step("Min", found, "inside")
     writer.write("Cast", [inside], GUARD, to=TensorProto.BOOL)
     model.graph.node.extend(writer.nodes)
-    first = declared(_inputs(model.graph, loaded)[0])
-    dims = [_batch_name(model.graph, loaded)] if first is not None and BATCH in first else [1]
+    dims = [_batch_name(inputs)] if loaded.network.batched else [1]
     model.graph.output.append(helper.make_tensor_value_info(GUARD, TensorProto.BOOL, dims, _explained(description)))
     data: bytes = model.SerializeToString(deterministic=True)
     return data
@@ -129,8 +128,12 @@ def unreachable(loaded: Loaded, ends: Mapping[str, Ends]) -> tuple[str, ...]:
 def inward(lower: Array, upper: Array, dtype: np.dtype[Any]) -> Ends:
     """Ends rounded inward to a format, flat; 1 and 0 where none of its numbers lies between them."""
     low, high = np.ones(lower.size, dtype), np.zeros(lower.size, dtype)
+    known: dict[tuple[int, int], tuple[Any, Any]] = {}  # a range for all coordinates is the same two objects in each
     for k, (least, most) in enumerate(zip(lower.ravel(), upper.ravel(), strict=True)):
-        bottom, top = _above(least, dtype), _below(most, dtype)
+        key = id(least), id(most)
+        if key not in known:
+            known[key] = _above(least, dtype), _below(most, dtype)
+        bottom, top = known[key]
         if bottom is not None and top is not None and bottom <= top:
             low[k], high[k] = bottom, top
     return low, high
@@ -162,7 +165,8 @@ def _inside(writer: _Nodes, info: ValueInfoProto, ends: Ends) -> str:
     """The name of a tensor that has 1 for each sample whose numbers of one input lie between the ends, else 0."""
     x = _rows(writer, info)
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type))
-    low, high = (writer.constant(_short(end), base) for end, base in zip(inward(*ends, dtype), ENDS, strict=True))
+    bottom, top = inward(*ends, dtype)
+    low, high = writer.constant(_short(bottom), "low"), writer.constant(_short(top), "high")
     if writer.opset >= OR_EQUAL:
         sides = [
             writer.step("GreaterOrEqual", [x, low], "not_below"),
@@ -175,9 +179,6 @@ def _inside(writer: _Nodes, info: ValueInfoProto, ends: Ends) -> str:
     if writer.opset >= AXES_AS_INPUT:
         return writer.step("ReduceMin", [one, writer.constant(np.array([1]), "axes")], "all", keepdims=0)
     return writer.step("ReduceMin", [one], "all", axes=[1], keepdims=0)
-
-
-ENDS = ("low", "high")
 
 
 def _between(writer: _Nodes, x: str, low: str, high: str, dtype: np.dtype[Any]) -> str:
@@ -208,8 +209,8 @@ def _inputs(graph: GraphProto, loaded: OnnxLoaded) -> list[ValueInfoProto]:
     return [info for info in graph.input if info.name in loaded.network.inputs]
 
 
-def _batch_name(graph: GraphProto, loaded: OnnxLoaded) -> str:
-    names = [info.type.tensor_type.shape.dim[0].dim_param for info in _inputs(graph, loaded)]
+def _batch_name(inputs: list[ValueInfoProto]) -> str:
+    names = [info.type.tensor_type.shape.dim[0].dim_param for info in inputs]
     return next(filter(None, names), "N")
 
 
