@@ -304,6 +304,26 @@ def test_forgeries_in_new_operator_sets(change: Change) -> None:
         changed(guardable(opset=20), change).check()
 
 
+def test_whole_numbers_in_an_old_operator_set() -> None:
+    """They have been compared since version 9."""
+    with pytest.raises(NotProved, match="input 'a' is of a format that it does not compare"):
+        changed(guardable("int32", 9), lambda model: setattr(model.opset_import[0], "version", 8)).check()
+
+
+def test_a_format_that_reluce_does_not_compare() -> None:
+    def small(model: ModelProto) -> None:
+        for info in (model.graph.input[0], model.graph.output[0]):
+            info.type.tensor_type.elem_type = TensorProto.UINT8
+        for number in range(sum(found.op_type == "Constant" for found in model.graph.node)):
+            of("Constant", holds([number], np.uint8), number)(model)
+
+    found = guardable("int32")
+    case = changed(found, small)
+    small(found.model)
+    with pytest.raises(NotProved, match="input 'a' is of a format that it does not compare"):
+        Case(found.data, case.compressed, case.text, case.box).check()
+
+
 def other_input(model: ModelProto) -> None:
     for kind in ("GreaterOrEqual", "LessOrEqual"):
         node(model, kind, 1).input[0] = "a"
