@@ -82,6 +82,14 @@ def test_the_users_domain_may_be_smaller() -> None:
     assert check(case.original, case.compressed, case.certificate, domain_of(Box(lower, upper))).guard == GUARD
 
 
+def test_names_and_comments_mean_nothing() -> None:
+    def described(model: ModelProto) -> None:
+        for found in model.graph.node:
+            found.name, found.doc_string = "a name", "a comment"
+
+    assert changed(guardable(), described).check().guard == GUARD
+
+
 def test_ends_that_are_further_in_promise_nothing_false() -> None:
     outer = guardable(low=["-1/8"], high=["9/8"])
     assert case_of(outer, guarded_of(guardable())).check().guard == GUARD
