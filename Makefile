@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth bench-certificates bench-crash train-example long clean
+.PHONY: help demo test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth bench-certificates bench-guard bench-crash train-example long clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ bench-certificates: .venv/core.stamp ## what a certificate costs: units, seconds
 
 bench-crash: .venv/core.stamp ## kill runs at random moments and let them go on; full and read-only disks (half an hour; root)
 	$(BIN)/python benchmarks/crash.py --data $(RELUCE_DATA)
+
+bench-guard: .venv/core.stamp ## what guards answer on 100,000 inputs of real networks, and what they cost
+	$(BIN)/python benchmarks/guard.py --data $(RELUCE_DATA)
 
 forge: .venv/dev.stamp ## forged certificates, random networks and lying engines against an exact oracle (an hour)
 	$(BIN)/python benchmarks/forge.py --count 12000 --honest 20000 --lies 2000

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "reluce_checker"
 MODULES = (
     "_boxes", "_certificate", "_check", "_compose", "_container", "_domain", "_exact", "_facts", "_forms",
-    "_intervals", "_layers", "_linear", "_relation",
+    "_guard", "_intervals", "_layers", "_linear", "_relation",
 )  # fmt: skip
 
 COMPARISONS = {

@@ -56,7 +56,7 @@ class Row:
 def cases(root: Path, only: str) -> Iterator[Case]:
     """The networks that INDEX.json lists, then the project's L1-trained ones."""
     networks = root / "networks"
-    images = _mnist(root)
+    images = mnist(root)
     for entry in json.loads((networks / "INDEX.json").read_text())["networks"]:
         if only in entry["path"]:
             domain, stated = _domain(entry)
@@ -67,7 +67,8 @@ def cases(root: Path, only: str) -> Iterator[Case]:
             yield Case(name, path, "0,1", True, None, images if "mnist" in name else None)
 
 
-def _mnist(root: Path) -> np.ndarray:
+def mnist(root: Path) -> np.ndarray:
+    """The training images of MNIST, flat, in [0, 1]."""
     with np.load(root / "data" / "mnist.npz") as file:
         return file["train_x"].reshape(60000, -1) / 255.0
 

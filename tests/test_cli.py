@@ -30,6 +30,7 @@ from tiny_models import run as run_model
 import reluce
 from reluce.cli import _run
 from reluce.io import Loaded, loads
+from reluce_checker.__main__ import main as reluce_check
 
 OPTIONS = [
     "--range",
@@ -92,6 +93,25 @@ def test_compress_writes_a_smaller_network_and_prints_what_it_did(source: Path, 
         assert word in printed.out
 
 
+def test_a_guard(source: Path, target: Path, capsys: Capture) -> None:
+    report = target.with_name("report.json")
+    assert reluce_command("compress", source, target, "--range", "0,1", "--guard", "--json", report) == 0
+    assert "Guard: output 'in_domain' is true for the samples of the domain only" in capsys.readouterr().out
+    assert json.loads(report.read_text())["guard"]["output"] == "in_domain"
+    assert is_valid(target)
+    assert run_model(target, x=np.array([[0, 1], [0, 2]], np.float32))[-1].tolist() == [True, False]
+    assert reluce_check([str(source), str(target), str(target.with_suffix(".cert")), "--range", "0,1"]) == 0
+    assert "guard        'in_domain' is true only in the certificate's domain" in capsys.readouterr().out
+
+
+def test_a_guard_that_cannot_be(source: Path, target: Path, capsys: Capture) -> None:
+    assert reluce_command("compress", source, target, "--range", "0,1", "--guard", "--quiet") == 0
+    again = target.with_name("again.onnx")
+    assert reluce_command("compress", target, again, "--range", "0,1", "--guard") == 2
+    assert "has something called 'in_domain' already: rename it, or leave the guard out" in one_line(capsys)
+    assert not again.exists()
+
+
 def test_inspect_writes_nothing(source: Path, capsys: Capture) -> None:
     assert reluce_command("inspect", source, "--range", "0,1") == 0
     assert "unstable" in capsys.readouterr().out
@@ -110,7 +130,7 @@ def test_version(capsys: Capture) -> None:
     assert capsys.readouterr().out == f"reluce {reluce.__version__}\n"
 
 
-@pytest.mark.parametrize(("command", "more"), [("compress", ["--guarantee", "OUT.onnx"]), ("inspect", [])])
+@pytest.mark.parametrize(("command", "more"), [("compress", ["--guarantee", "--guard ", "OUT.onnx"]), ("inspect", [])])
 def test_help_names_every_option_and_exit_code(command: str, more: list[str], capsys: Capture) -> None:
     assert reluce_command(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())

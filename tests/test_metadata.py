@@ -12,11 +12,13 @@ import onnx
 import pytest
 from onnx import ModelProto
 from oracle import max_difference
+from strategies import box_of
 from tiny_models import DIGITS, known, random_chain, saved, two_inputs
 
 from reluce import Exact, Report, Roundoff, Settings, Within, compress
 from reluce.domain import make_box
 from reluce.guarantee import Level
+from reluce.guard import with_guard
 from reluce.io import loads, open_model
 from reluce.metadata import complaint, spent_before
 
@@ -68,6 +70,13 @@ def test_what_is_not_clear_counts_as_infinite(text: str) -> None:
 def test_entries_that_come_twice_or_are_missing_are_not_clear() -> None:
     for entries in ([(SPENT, '{"y": 0}')] * 2, [("reluce.guarantee", "exact")], [("reluce.anything", "")]):
         assert stated(known(), *entries) == {"y": [np.inf, np.inf]}
+
+
+def test_outputs_that_are_no_floats_are_never_moved() -> None:
+    guarded = with_guard(loads(known().SerializeToString()), box_of((0, 1), (0, 1)))
+    model = onnx.load_from_string(guarded.data)
+    assert stated(model, (SPENT, '{"y": 1e-6}')) == {"y": [1e-6, 1e-6], "in_domain": [0.0]}
+    assert stated(model, (SPENT, '{"in_domain": -1}')) == {"y": [np.inf, np.inf], "in_domain": [np.inf]}
 
 
 @pytest.mark.parametrize("level", [Roundoff(), Within(1.0)], ids=str)

@@ -153,6 +153,14 @@ QueryFile = Annotated[
         help="Write the claim as a question to other verifiers: a VNN-LIB 2 query on IN.onnx and OUT.onnx.",
     ),
 ]
+GuardFlag = Annotated[
+    bool,
+    typer.Option(
+        "--guard",
+        help="Add an output in_domain: for each sample whether it lies in the domain, outside of which nothing is "
+        "promised.",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 GuaranteeText = Annotated[
@@ -186,6 +194,7 @@ def compress_command(
     input_shape: InputShape = None,
     certificate: CertificateFile = None,
     no_certificate: NoCertificate = False,
+    guard: GuardFlag = False,
     vnnlib: QueryFile = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
@@ -210,6 +219,7 @@ def compress_command(
             output=target,
             data=data,
             certificate=place,
+            guard=guard,
             vnnlib=vnnlib,
             settings=settings,
             progress=progress,

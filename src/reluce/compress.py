@@ -2,6 +2,8 @@
 
     open -> domain -> prove (refute, bound, refute again) -> rewrite -> rebuild, read back -> certify -> run -> save
 
+A guard, where one is asked for, is in the file that is certified; the network is run without it, then with it.
+
 The same for every kind of model; what differs between them is behind ``reluce.io``.
 
 ``inspect`` is the same path, stopped before rewriting.
@@ -13,20 +15,34 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reluce.bounds import Bounds
-from reluce.certificate import Certified, Made, Where, certificate_path, certify, files_of, nothing
+from reluce.certificate import Certified, Guard, Made, Where, certificate_path, certify, files_of, nothing
 from reluce.domain import Box, DomainLike
 from reluce.errors import Interrupted
 from reluce.facts import Facts, Guarantee, Refusal, Rung
 from reluce.guarantee import Allowance, Exact, allowance
+from reluce.guard import GuardCheck, check_guard, with_guard
 from reluce.inputs import Data, domain_of, outside, samples_of
-from reluce.io import Loaded, Output, Sizes, demand_output, measure, onnx_bytes, open_model, rebuild, save
+from reluce.io import (
+    GUARD,
+    Loaded,
+    Output,
+    Sizes,
+    demand_guardable,
+    demand_output,
+    measure,
+    onnx_bytes,
+    open_model,
+    rebuild,
+    save,
+)
 from reluce.journal import demand_free, journal_of
 from reluce.metadata import complaint, described, spent_before
 from reluce.network import Array, Network, Opaque
@@ -49,6 +65,7 @@ def compress(
     domain_space: str = "input",
     data: Data | None = None,
     certificate: Where = None,
+    guard: bool = False,
     vnnlib: PathLike | None = None,
     settings: Settings = DEFAULTS,
     progress: Callable[[str], None] = lambda what: None,
@@ -79,6 +96,9 @@ def compress(
         where that is a path. ``False`` for none: then nothing vouches for the result but Reluce itself. For a model
         that is no ONNX file, original and result are written as ONNX as well, beside the certificate, and its claim is
         about these two files.
+    guard
+        Whether the result of an ONNX or ``.nnet`` model gets one more output, ``in_domain``: for each sample whether it
+        lies in the domain, outside of which nothing is promised. Never true for NaN.
     vnnlib
         Where to write the claim as a question to other verifiers, a VNN-LIB 2 query on the two ONNX files
         (``.vnnlib`` or ``.vnnlib.gz``): unsat where the claim holds.
@@ -101,7 +121,7 @@ def compress(
     OutputError
         When ``output`` cannot be written.
     UsageError
-        When the arguments do not go together, or ``output`` is the model's own file.
+        When the arguments do not go together, ``output`` is the model's own file, or the model cannot have a guard.
     Interrupted
         When Ctrl-C came before anything was proved.
     """
@@ -109,6 +129,8 @@ def compress(
     with run.deadline.listening():
         loaded = run.opened(model, example_inputs)
         demand_output(model, loaded, output)
+        if guard:
+            demand_guardable(loaded)
         place = certificate_path(certificate, output, model)
         demand_query(vnnlib, model, loaded, output, place, domain)
         demand_free(output, [place, vnnlib])
@@ -116,19 +138,17 @@ def compress(
         with journal_of(output, loaded, box, settings) as journal:
             proof = run.proved(loaded, box, journal)
             progress("rewriting")
-            made, certified = run.made(loaded, box, proof, place)
+            made, certified = run.made(loaded, box, proof, place, partial(with_guard, box=box) if guard else None)
             progress("checking the result")
-            small = made.small
-            outcome = unchanged() if small is loaded else check(loaded, small, box, made.guarantee, proof.facts.points)
-            sizes = measure(small)
+            finished = run.finished(loaded, box, proof, made, guard)
             beside = [] if certified is None or place is None else files_of(certified, place, output, model)
             if vnnlib is not None:
-                pair = pair_of(model, loaded, small, output, certified)
+                pair = pair_of(model, loaded, finished.small, output, certified)
                 beside += run.query(vnnlib, pair, loaded, box, made.guarantee)
-            save(small, output, beside)
+            save(finished.small, output, beside)
             run.lap("verify")
             run.ended(journal)
-    return Result(run.report(loaded, box, proof, made, certified, place, sizes, outcome), small, certified)
+    return Result(run.report(loaded, box, proof, made, certified, place, finished), finished.small, certified)
 
 
 def inspect(
@@ -148,6 +168,16 @@ def inspect(
         box = run.boxed(loaded)
         proof = run.proved(loaded, box)
     return Result(run.report(loaded, box, proof), loaded)
+
+
+@dataclass(frozen=True, eq=False)
+class _Finished:
+    """What is handed over, how large it is, and how it compared when it was run."""
+
+    small: Loaded
+    sizes: Sizes
+    check: Check
+    guard: GuardCheck | None = None
 
 
 class _Run:
@@ -184,6 +214,10 @@ class _Run:
         box = domain_of(loaded, self.domain, self.domain_space)
         self.samples = samples = None if self.data is None else samples_of(loaded, self.data)
         self.notes += box.notes + (() if samples is None else outside(box, samples))
+        if GUARD in loaded.network.outputs:
+            self.notes += (
+                f"output {GUARD!r} was there before: it tells of the domain that it was made for, not of this",
+            )
         self.lap("load")
         return box
 
@@ -198,6 +232,17 @@ class _Run:
             raise Interrupted("interrupted before anything was proved; nothing was written")
         return proof
 
+    def finished(self, loaded: Loaded, box: Box, proof: Proof, made: Made, guard: bool) -> _Finished:
+        """Run the result against the original; with a guard, run that as well."""
+        small = made.small
+        outcome = unchanged() if small is loaded else check(loaded, small, box, made.guarantee, proof.facts.points)
+        sizes = measure(small)
+        if not guard:
+            return _Finished(small, sizes, outcome)
+        guarded = with_guard(small, box)
+        sizes = replace(sizes, bytes=len(guarded.data))  # its ends are no parameters of the network
+        return _Finished(guarded, sizes, outcome, check_guard(small, guarded, box))
+
     def ended(self, journal: Journal | None) -> None:
         """Remove the journal, unless a longer run could go on from it."""
         if journal is None:
@@ -208,7 +253,9 @@ class _Run:
         else:
             journal.remove()
 
-    def made(self, loaded: Loaded, box: Box, proof: Proof, place: Path | None) -> tuple[Made, Certified | None]:
+    def made(
+        self, loaded: Loaded, box: Box, proof: Proof, place: Path | None, guard: Guard | None
+    ) -> tuple[Made, Certified | None]:
         """Rewrite and rebuild; with a certificate, only what the independent checker accepts."""
         spent, level = spent_before(loaded), self.settings.guarantee
         self.notes += () if isinstance(level, Exact) else complaint(loaded, spent)
@@ -229,7 +276,7 @@ class _Run:
             self.lap("rewrite")
             return made, certified
         points = {} if allowed.magnitudes is None else allowed.magnitudes.points
-        found = certify(loaded, box, proof, make, onnx_bytes, points, _settings(self.settings))
+        found = certify(loaded, box, proof, make, onnx_bytes, points, _settings(self.settings), guard)
         self.lap("certify")
         if isinstance(found, str):
             self.notes += (f"no certificate, and so nothing was removed (--no-certificate): {found}",)
@@ -261,8 +308,7 @@ class _Run:
         made: Made | None = None,
         certified: Certified | None = None,
         place: Path | None = None,
-        compressed: Sizes | None = None,
-        outcome: Check | None = None,
+        finished: _Finished | None = None,
     ) -> Report:
         solver = self.solver(proof)
         return Report(
@@ -270,11 +316,12 @@ class _Run:
             domain=box.description,
             assumption=box.assumption,
             model=measure(loaded),
-            compressed=compressed,
+            compressed=None if finished is None else finished.sizes,
             layers=layer_rows(proof.facts, None if made is None else made.rewriting.kept, solver is not None),
             guarantee=None if made is None else made.guarantee,
             floats=None if made is None else made.rewriting.floats,
-            check=outcome,
+            check=None if finished is None else finished.check,
+            guard=None if finished is None else finished.guard,
             certificate=None if certified is None or place is None else certificate_row(certified, place),
             seconds={**self.seconds, "total": time.perf_counter() - self._start},
             refusals=() if made is None else made.rewriting.refusals,

@@ -63,12 +63,16 @@ def described(loaded: Loaded, box: Box, guarantee: Guarantee, attested_by: str |
 
 
 def spent_before(loaded: Loaded) -> dict[str, Array]:
-    """How far earlier runs moved each graph output, flat; infinite where the file does not say so clearly."""
+    """How far earlier runs moved each graph output, flat; infinite where the file does not say so clearly.
+
+    Outputs that are no floats (a guard, a class) are never moved: where nothing is said of them, that is 0.
+    """
     network = loaded.network
     if not any(key.startswith(OURS) for key, _ in loaded.metadata):
         return {name: np.zeros(network.entries(name)) for name in network.outputs}
     stated = _object([value for key, value in loaded.metadata if key == SPENT])
-    return {name: _values(stated.get(name), network.entries(name)) for name in network.outputs}
+    unsaid = {name: None if network.tensors[name].dtype.kind in "fV" else 0.0 for name in network.outputs}
+    return {name: _values(stated.get(name, unsaid[name]), network.entries(name)) for name in network.outputs}
 
 
 def complaint(loaded: Loaded, spent: Mapping[str, Array]) -> tuple[str, ...]:

@@ -82,11 +82,13 @@ def text(found: Proved) -> str:
     else:
         promise = f"no output differs by more than {found.largest!r}, for every sample of the domain, over the reals"
     level = f"within={float(found.budget)!r}" if found.level == "within" else found.level
+    guard = "" if found.guard is None else f"  guard        {found.guard!r} is true only in the certificate's domain\n"
     return (
         f"proved: {promise}\n"
         f"  level        {level}\n"
         f"  ReLUs        {found.units[0]} -> {found.units[1]}\n"
         f"  facts        {found.facts} bounds, {found.claims} signs\n"
+        f"{guard}"
         f"  original     {found.original}\n"
         f"  compressed   {found.compressed}\n"
         f"  certificate  {found.certificate} ({found.producer})"

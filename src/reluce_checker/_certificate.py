@@ -96,7 +96,10 @@ class Relation:
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """All of it. ``facts`` and ``stable`` are keyed by pre-activation, ``slopes`` has (above, below) for each."""
+    """All of it. ``facts`` and ``stable`` are keyed by pre-activation, ``slopes`` has (above, below) for each.
+
+    ``guard`` names an output that only the compressed network has.
+    """
 
     original: str
     compressed: str
@@ -110,6 +113,7 @@ class Certificate:
     facts: Mapping[str, tuple[Fact, ...]]
     stable: Mapping[str, Stable]
     relations: Mapping[str, Relation]
+    guard: str | None
 
 
 def read_certificate(data: bytes) -> Certificate:
@@ -138,6 +142,7 @@ def read_certificate(data: bytes) -> Certificate:
         facts=facts,
         stable={n: Stable(part.rows("inactive"), part.rows("active")) for n, part in top.named("stable", "tensor")},
         relations={name: _relation(part) for name, part in top.named("relations", "tensor")},
+        guard=top.printable("guard") if top.has("guard") else None,
     )
 
 
@@ -221,6 +226,10 @@ class _Part:
         if type(value) is not kind:
             raise self.wrong(key, expected)
         return value
+
+    def has(self, key: str) -> bool:
+        """Whether there is an entry at all, for those that may be left out."""
+        return key in self._value
 
     def text(self, key: str) -> str:
         return str(self._get(key, str, "text"))

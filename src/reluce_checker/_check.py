@@ -1,6 +1,6 @@
 """From three files and a domain to a proof, or to the first thing that fails.
 
-read both networks -> read the certificate -> domain -> facts -> relations -> guarantee
+read the certificate -> take off the guard -> read both networks -> domain -> facts -> relations -> guarantee
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from reluce_checker._exact import Exact
 from reluce_checker._facts import proved_intervals
 from reluce_checker._forms import Forms
 from reluce_checker._graph import Array, Graph, Relu, objects
+from reluce_checker._guard import unguarded
 from reluce_checker._intervals import Interval, interval
 from reluce_checker._linear import Backward
 from reluce_checker._read import read_graph
@@ -34,7 +35,8 @@ class Proved:
     """What was proved of two files.
 
     ``epsilon`` has for each graph output the largest difference of each coordinate, as stated and proved. It is about
-    one sample at a time: where the batch axis has a free length, that is 1.
+    one sample at a time: where the batch axis has a free length, that is 1. ``guard`` names an output of the compressed
+    network that is true only for samples in the certificate's domain, in a batch of any length.
     """
 
     level: str
@@ -47,6 +49,7 @@ class Proved:
     compressed: str
     certificate: str
     producer: str
+    guard: str | None = None
 
     @property
     def largest(self) -> float:
@@ -90,6 +93,8 @@ def _check(original: bytes, compressed: bytes, certificate: bytes, domain: Calla
     for name, found, said in (("original", hashes[0], stated.original), ("compressed", hashes[1], stated.compressed)):
         if found != said:
             raise NotProved(f"the certificate is about another {name} network: its SHA-256 is {said}, not {found}")
+    if stated.guard is not None:
+        compressed = unguarded(compressed, stated.guard, stated.domain)
     graph, small = read_graph(original), read_graph(compressed)
     _demand_same_interface(graph, small)
     outer = demand_box(graph, stated.domain)
@@ -114,6 +119,7 @@ def _check(original: bytes, compressed: bytes, certificate: bytes, domain: Calla
         compressed=hashes[1],
         certificate=hashes[2],
         producer=stated.producer,
+        guard=stated.guard,
     )
 
 

@@ -54,7 +54,7 @@ def read_graph(data: bytes, batch: int = 1) -> Graph:
     readers = _readers(graph)
     values = _initialisers(graph, readers)
     inputs = [info for info in graph.input if info.name not in values]
-    batched = any(_free(info) for info in inputs)
+    batched = any(batch_is_free(info) for info in inputs)
     scope = Scope(opset(model), batched, every_name(graph), readers, values)
     for info in inputs:
         if info.name in values or not info.name:
@@ -100,7 +100,7 @@ def _initialisers(graph: GraphProto, readers: Mapping[str, int]) -> dict[str, Va
     return values
 
 
-def _free(info: ValueInfoProto) -> bool:
+def batch_is_free(info: ValueInfoProto) -> bool:
     """Whether axis 0 of a graph input has no fixed length."""
     dims = info.type.tensor_type.shape.dim
     return len(dims) > 0 and dims[0].dim_value <= 0
@@ -114,7 +114,7 @@ def _declared(info: ValueInfoProto, batch: int) -> Value:
     if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
         return Value(form, None)
     dims = [dim.dim_value if dim.dim_value > 0 else -1 for dim in kind.shape.dim]
-    return Value(form, (batch, *dims[1:]) if _free(info) else tuple(dims))
+    return Value(form, (batch, *dims[1:]) if batch_is_free(info) else tuple(dims))
 
 
 class _Walk:

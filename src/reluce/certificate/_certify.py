@@ -6,7 +6,7 @@ more evidence is handed over, then the verdicts that it names are given up, then
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from reluce.certificate._ground import Ground, grounds, supported, without
 from reluce.certificate._write import Subject, claimed, write_certificate
 from reluce.domain import Box
 from reluce.facts import Facts, Guarantee, Refusal, Verdict
-from reluce.io import Loaded
+from reluce.io import GUARD, Loaded
 from reluce.network import Array, Network
 from reluce.prove import Proof
 from reluce.rewrite import Rewriting
@@ -48,6 +48,10 @@ class AsOnnx(Protocol):
     def __call__(self, model: Loaded, like: Network) -> bytes: ...
 
 
+Guard = Callable[[Loaded], Loaded]
+"""Puts a guard into a model."""
+
+
 @dataclass(frozen=True, eq=False)
 class Certified:
     """A rewriting that the checker has proved, from the bytes of these three files."""
@@ -68,6 +72,7 @@ def certify(
     as_onnx: AsOnnx,
     points: Mapping[str, Array],
     settings: Mapping[str, Any],
+    guard: Guard | None = None,
 ) -> Certified | str:
     """Rewrite a network so that a certificate of it passes the independent checker.
 
@@ -81,13 +86,15 @@ def certify(
         Points of the domain at which the outputs are large, ``(points, *sample shape)`` per graph input.
     settings
         What the run was determined by, for the certificate.
+    guard
+        Puts a guard into the compressed model, if there is to be one: the certificate is about the file with it.
 
     Returns
     -------
     Certified or str
         Nothing in it is unproved; or why the checker cannot be satisfied even by the original itself.
     """
-    work = _Work(loaded, box, proof, make, as_onnx, points, settings)
+    work = _Work(loaded, box, proof, make, as_onnx, points, settings, guard)
     reason = ""
     for ground, exact in work.attempts():
         try:
@@ -111,9 +118,10 @@ class _Work:
         as_onnx: AsOnnx,
         points: Mapping[str, Array],
         settings: Mapping[str, Any],
+        guard: Guard | None,
     ) -> None:
         self.loaded, self.box, self.proof, self.make = loaded, box, proof, make
-        self.as_onnx, self.points, self.settings = as_onnx, points, settings
+        self.as_onnx, self.points, self.settings, self.guard = as_onnx, points, settings, guard
         self.original = as_onnx(loaded, loaded.network)
         self.wrong: dict[str, Array] = {}
         self.removable: Mapping[str, Array] | None = None  # what the rewriting with all that was proved has kept
@@ -149,8 +157,9 @@ class _Work:
         made = self.make(ground.facts, None if exact is None else ground.bounds, exact is not False)
         if self.removable is None:
             self.removable = made.rewriting.kept
-        compressed = self.as_onnx(made.small, made.rewriting.network)
-        subject = Subject(self.original, compressed, self.box)
+        small = made.small if self.guard is None else self.guard(made.small)
+        compressed = self.as_onnx(small, made.rewriting.network)
+        subject = Subject(self.original, compressed, self.box, None if self.guard is None else GUARD)
         rewriting = made.rewriting
         data = write_certificate(
             subject,

@@ -29,11 +29,12 @@ BELOW = {"adaptive": "table", "zero": "zero", "one": "one"}
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a certificate is about: the bytes of two ONNX files, and the box."""
+    """What a certificate is about: the bytes of two ONNX files, the box, and the compressed network's guard if any."""
 
     original: bytes
     compressed: bytes
     box: Box
+    guard: str | None = None
 
 
 def write_certificate(
@@ -105,6 +106,7 @@ def write_certificate(
                 }
                 for name, places in coordinates.items()
             ],
+            **({} if subject.guard is None else {"guard": subject.guard}),
         }
     )
 

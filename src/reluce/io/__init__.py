@@ -2,6 +2,7 @@
 
 from reluce.io._as_onnx import as_onnx
 from reluce.io._files import beside, demand_writable, replace_file
+from reluce.io._guard import GUARD, demand_guardable, guarded, inward, unreachable
 from reluce.io._kinds import hand_over, measure, onnx_bytes, rebuild, runtime
 from reluce.io._load import load, loads
 from reluce.io._loaded import Group, Loaded, OnnxLoaded, Ranges, Runtime, Scaling, Sizes
@@ -11,6 +12,7 @@ from reluce.io._save import Output, demand_output, save
 from reluce.io._write import serialise
 
 __all__ = [
+    "GUARD",
     "Group",
     "Loaded",
     "OnnxLoaded",
@@ -21,9 +23,12 @@ __all__ = [
     "Sizes",
     "as_onnx",
     "beside",
+    "demand_guardable",
     "demand_output",
     "demand_writable",
+    "guarded",
     "hand_over",
+    "inward",
     "load",
     "loads",
     "measure",
@@ -36,4 +41,5 @@ __all__ = [
     "save",
     "serialise",
     "to_torch",
+    "unreachable",
 ]

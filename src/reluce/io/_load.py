@@ -147,7 +147,7 @@ def check_finite(name: str, value: Value) -> None:
 
 def _input_axes(inputs: Iterable[ValueInfoProto], given: Shapes) -> dict[str, Dims | None]:
     """All axes of each graph input."""
-    axes = {info.name: _declared(info) for info in inputs}
+    axes = {info.name: declared(info) for info in inputs}
     for name, dims in given.items():
         if name not in axes:
             known = ", ".join(map(repr, axes)) or "none"
@@ -156,7 +156,7 @@ def _input_axes(inputs: Iterable[ValueInfoProto], given: Shapes) -> dict[str, Di
     return axes
 
 
-def _declared(info: ValueInfoProto) -> Dims | None:
+def declared(info: ValueInfoProto) -> Dims | None:
     kind = info.type.tensor_type
     if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
         return None

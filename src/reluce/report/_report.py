@@ -11,6 +11,7 @@ from typing import Any
 from reluce._version import __version__
 from reluce.certificate import Certified
 from reluce.facts import Facts, FloatErrors, Guarantee, LayerFacts, Refusal, Rung, Verdict
+from reluce.guard import GuardCheck
 from reluce.io import Sizes
 from reluce.network import Array
 from reluce.verify import Check
@@ -98,8 +99,8 @@ class CertificateRow:
 class Report:
     """The outcome of ``compress`` or ``inspect``; printing it shows the tables that the command line shows.
 
-    ``solver`` is there where one was asked, ``floats`` where the network was rewritten, ``certificate`` where one was
-    written.
+    ``solver`` is there where one was asked, ``floats`` where the network was rewritten, ``certificate`` and
+    ``guard`` where one was written.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Report:
     solver: SolverUse | None = None
     floats: FloatErrors | None = None
     certificate: CertificateRow | None = None
+    guard: GuardCheck | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values; infinite numbers become ``None``."""
@@ -146,6 +148,7 @@ class Report:
                 "note": self.check.note,
             }
             result["certificate"] = None if self.certificate is None else asdict(self.certificate)
+            result["guard"] = None if self.guard is None else asdict(self.guard)
         result["seconds"] = dict(self.seconds)
         result["refusals"] = [asdict(refusal) for refusal in self.refusals]
         result["notes"] = list(self.notes)

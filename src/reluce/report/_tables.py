@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 from math import inf
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reluce.facts import Guarantee
+from reluce.io import Sizes
 from reluce.report._report import Report
 
 
@@ -63,8 +65,8 @@ def _sizes(report: Report) -> Table:
 def _lines(report: Report) -> list[str]:
     lines = []
     if report.compressed is not None:
-        lines += [_nothing_gone(report)] if report.compressed == report.model else []
-        lines += [_promise(report), *_certificate(report), *_floats(report), _check(report)]
+        lines += [] if _anything_gone(report, report.compressed) else [_nothing_gone(report)]
+        lines += [_promise(report), *_certificate(report), *_guard(report), *_floats(report), _check(report)]
     lines += [f"why kept: {refusal.where}: {refusal.what}: {refusal.why}" for refusal in report.refusals]
     lines += _undecided(report) + _solver(report)
     lines += [f"note: {note}" for note in report.notes]
@@ -113,10 +115,17 @@ def _ceiling(value: float) -> str:
     return f"{float(exact.quantize(step, rounding=ROUND_CEILING)):.3g}"
 
 
+def _anything_gone(report: Report, compressed: Sizes) -> bool:
+    """Whether a result is another network than the model; a guard makes the file longer."""
+    guarded = report.guard is not None
+    return replace(compressed, bytes=report.model.bytes if guarded else compressed.bytes) != report.model
+
+
 def _nothing_gone(report: Report) -> str:
     stable = sum(row.constant + row.inactive + row.active for row in report.layers)
     why = "no unit was proved stable" if not stable else f"{stable} units are stable, but none could be removed"
-    return f"Nothing could be removed ({why}); the output is the input."
+    result = "the input" if report.guard is None else "the input and its guard"
+    return f"Nothing could be removed ({why}); the output is {result}."
 
 
 def _promise(report: Report) -> str:
@@ -143,6 +152,17 @@ def _already(guarantee: Guarantee) -> str:
     if not spent:
         return ""
     return ", from this model; earlier runs had moved it by up to " + (_ceiling(spent) if spent < inf else "anything")
+
+
+def _guard(report: Report) -> list[str]:
+    row = report.guard
+    if row is None:
+        return []
+    if row.unreachable:
+        lost = ", ".join(map(repr, row.unreachable))
+        return [f"Guard: output {row.output!r} is never true: no number of {lost} lies between the ends of its domain."]
+    tried = f"tried on {row.points:,} points in {row.runtime}"
+    return [f"Guard: output {row.output!r} is true for the samples of the domain only; {tried}."]
 
 
 def _certificate(report: Report) -> list[str]:
