@@ -1,7 +1,7 @@
 """What a file may ask for: beyond these limits it is refused, or what it asks for is left alone.
 
-A few bytes can claim anything: 10^12 numbers, a million nested graphs, a shape computed in a loop. The limits are far above
-what dense networks hold and far below what a machine cannot do; ``docs/limits.md`` lists them for users.
+A few bytes can claim anything: 10^12 numbers, a million nested graphs, a shape computed in a loop. The limits are far
+above what dense networks hold and far below what a machine cannot do; ``docs/limits.md`` lists them for users.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ NAME_BYTES = 1 << 14
 """Of a name, an operator, a domain."""
 
 LISTED = 1 << 26
-"""Numbers that are stored one by one (``float_data``, ``int64_data``) instead of as raw bytes: parsed they take ten times
-the room."""
+"""Numbers that are stored one by one (``float_data``, ``int64_data``) instead of as raw bytes: parsed they take ten
+times the room."""
 
 # While the graph is read.
 

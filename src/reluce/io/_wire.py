@@ -1,8 +1,8 @@
 """A look at the bytes of a model before protobuf parses them, so that a small file cannot become a large object.
 
-The walk knows protobuf's wire format and, from its descriptors, which fields of an ONNX model are messages; it goes into
-these and skips everything else, however long. It keeps one small record for each level of nesting and copies nothing but
-names. Source: https://protobuf.dev/programming-guides/encoding/
+The walk knows protobuf's wire format and, from its descriptors, which fields of an ONNX model are messages; it goes
+into these and skips everything else, however long. It keeps one small record for each level of nesting and copies
+nothing but text. Source: https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations
