@@ -77,6 +77,9 @@ ASK_SECONDS = 20.0
 ASK_BYTES = 4 << 30
 """Memory of that process."""
 
+ASK_REPLY = 1 << 30
+"""Bytes of the arrays that go there, and of those that come back."""
+
 # onnxruntime, in a process of its own.
 
 RUN_SECONDS = 600.0

@@ -76,6 +76,7 @@ class Scope:
         self.inputs: list[str] = []
         self.turned: dict[int, tuple[Array, Array]] = {}  # weights and their transposes, by the weights' ids
         self.wanted: frozenset[str] = frozenset()  # tensors that something reads, graph outputs included
+        self.asked = self.lost = 0  # questions to the standard's implementation, and those that it did not survive
         self._taken = set(taken)
 
     def fresh(self, base: str) -> str:
