@@ -176,7 +176,7 @@ def test_a_fork_does_not_end_it(sandbox: Sandbox) -> None:
 
 def test_ctrl_c_ends_what_is_under_way(sandbox: Sandbox) -> None:
     before = ask(sandbox, "echo")["pid"]
-    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         ask(sandbox, "sleep")

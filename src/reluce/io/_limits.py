@@ -85,6 +85,9 @@ ASK_REPLY = 1 << 30
 RUN_SECONDS = 600.0
 """For the start of a session, and for each batch."""
 
+RUN_REPLY = 1 << 32
+"""Bytes of the outputs of a batch."""
+
 
 def run_bytes(model: int) -> int:
     """Memory of a process with an onnxruntime session for a model of so many bytes."""

@@ -8,10 +8,12 @@ the child over: that has the user's rights. It is one against everything short o
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +23,8 @@ from typing import Any
 
 from reluce.run import _child
 from reluce.run._child import Garbled, Parts, receive, send
+
+_POLL = 0.1  # seconds between two looks at the clock
 
 # `sys.path` goes first, so that the child finds what the parent found.
 _CODE = "import json, runpy, sys; sys.path[:] = json.loads(sys.argv.pop(1)); " + (
@@ -43,7 +47,7 @@ class Limits:
     Parameters
     ----------
     seconds
-        Of wall-clock time, the start of the process not included.
+        Of wall-clock time, the start of the process included.
     memory
         Bytes of address space of the process.
     reply
@@ -68,8 +72,7 @@ class Sandbox:
     def __init__(self, service: Path) -> None:
         self._service = service
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._end: weakref.finalize[..., Any] | None = None
+        self._child: _Child | None = None
 
     def ask(self, request: Mapping[str, Any], parts: Parts, limits: Limits) -> tuple[dict[str, Any], Parts]:
         """Send a request and wait for the reply.
@@ -83,8 +86,7 @@ class Sandbox:
         """
         with self._lock:
             try:
-                process = self._running()
-                head, results = _exchange(process, request, parts, limits)
+                head, results = self._running().exchange(request, parts, limits)
             except BaseException:  # Ctrl-C, for one: what is still under way would answer the next request
                 self._close()
                 raise
@@ -92,76 +94,77 @@ class Sandbox:
             raise Failed(head["error"])
         return head["reply"], results
 
-    def start(self) -> None:
-        """Start the process now, in the background, if it does not run."""
-        with self._lock:
-            self._running()
-
     def close(self) -> None:
         """End the process."""
         with self._lock:
             self._close()
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+    def _running(self) -> _Child:
+        if self._child is None or self._child.process.poll() is not None:
             self._close()
-            self._process = _started(self._service)
-            self._end = weakref.finalize(self, _ended, self._process, os.getpid())
-        return self._process
+            self._child = _Child(self._service)
+            weakref.finalize(self, self._child.end)
+        return self._child
 
     def _close(self) -> None:
-        if self._end is not None:
-            self._end()
-        self._process = self._end = None
+        if self._child is not None:
+            self._child.end()
+        self._child = None
 
 
-def _started(service: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", _CODE, json.dumps(sys.path), _child.__file__, str(service)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # the terminal's Ctrl-C does not reach it
-    )
+class _Child:
+    """A running interpreter, and a thread that kills it when it is late."""
 
+    def __init__(self, service: Path) -> None:
+        self._owner = os.getpid()
+        self._late_from = math.inf  # on the monotonic clock
+        self._ended = threading.Event()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _CODE, json.dumps(sys.path), _child.__file__, str(service)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # the terminal's Ctrl-C does not reach it
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
+        threading.Thread(target=self._watch, daemon=True).start()
 
-def _ended(process: subprocess.Popen[bytes], owner: int) -> None:
-    """Kill and forget; not in a process that was forked from the owner and has only copies of the pipes."""
-    if os.getpid() == owner:
-        process.kill()
-        process.wait()
-    for stream in (process.stdin, process.stdout):
-        with suppress(OSError):  # unsent bytes for a process that is gone
-            assert stream is not None
-            stream.close()
-
-
-def _exchange(
-    process: subprocess.Popen[bytes], request: Mapping[str, Any], parts: Parts, limits: Limits
-) -> tuple[dict[str, Any], Parts]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    late = threading.Event()
-
-    def kill() -> None:
-        late.set()
-        process.kill()
-
-    timer = threading.Timer(limits.seconds, kill)
-    timer.daemon = True
-    timer.start()
-    try:
-        limited = {**request, "seconds": limits.seconds, "memory": limits.memory}
-        send(process.stdin, limited, parts)
-        head, results = receive(process.stdout, limits.reply)
+    def exchange(self, request: Mapping[str, Any], parts: Parts, limits: Limits) -> tuple[dict[str, Any], Parts]:
+        self._late_from = end = time.monotonic() + limits.seconds
+        try:
+            send(self._stdin, {**request, "seconds": limits.seconds, "memory": limits.memory}, parts)
+            head, results = receive(self._stdout, limits.reply)
+        except (OSError, EOFError):
+            if time.monotonic() >= end:
+                raise Lost(f"no answer after {limits.seconds:.3g} s") from None
+            raise Lost(f"the process was lost (exit code {self._exit_code()})") from None
+        except Garbled:
+            raise Lost("its answer is garbled") from None
+        finally:
+            self._late_from = math.inf
         if not isinstance(head.get("reply"), dict) and not isinstance(head.get("error"), str):
-            raise Garbled
+            raise Lost("its answer is garbled")
         return head, results
-    except (OSError, EOFError):
-        if late.is_set():
-            raise Lost(f"no answer after {limits.seconds:.3g} s") from None
-        raise Lost(f"the process was lost (exit code {process.wait(timeout=5)})") from None
-    except Garbled:
-        raise Lost("its answer is garbled") from None
-    finally:
-        timer.cancel()
+
+    def end(self) -> None:
+        """Kill and forget; not in a process that was forked from the owner and has only copies of the pipes."""
+        self._ended.set()
+        if os.getpid() == self._owner:
+            self.process.kill()
+            self.process.wait()
+        for stream in (self._stdin, self._stdout):
+            with suppress(OSError):  # unsent bytes for a process that is gone
+                stream.close()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_POLL):
+            if time.monotonic() >= self._late_from:
+                self.process.kill()
+
+    def _exit_code(self) -> int | None:
+        """That of a process which has closed its pipe and is about to end."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.process.wait(timeout=1.0)
+        return None
