@@ -47,6 +47,7 @@ def evaluated(scope: Scope, node: NodeProto, arrays: Mapping[str, Array]) -> lis
     NotModelled
         When it fails or would be too large.
     """
+    _demand_agreement(node, arrays)
     values = {name: Value(helper.np_dtype_to_tensor_dtype(a.dtype), a.shape, (a,), True) for name, a in arrays.items()}
     models = [_packed(_alone(scope, node, known)) for known in (values, {})]
     outputs = [name for name in node.output if name]
@@ -55,6 +56,20 @@ def evaluated(scope: Scope, node: NodeProto, arrays: Mapping[str, Array]) -> lis
     if len(results) != len(outputs) or any(result.size > TENSOR or result.ndim > RANK for result in results):
         raise NotModelled("the size of the result is not known or too large")
     return list(results)
+
+
+def _demand_agreement(node: NodeProto, arrays: Mapping[str, Array]) -> None:
+    """Refuse what the reference implementation is known to compute in another way than the standard says.
+
+    A Slice that steps backwards from before the first element yields that element; numpy's slices yield none.
+    """
+    if node.op_type != "Slice" or len(node.input) < 5 or not node.input[4]:
+        return
+    data, starts, steps = (arrays[node.input[k]] for k in (0, 1, 4))
+    axes = arrays[node.input[3]] if node.input[3] else np.arange(starts.size)
+    for start, axis, step in zip(starts.ravel(), axes.ravel(), steps.ravel(), strict=True):
+        if step < 0 and start < -data.shape[axis]:
+            raise NotModelled("steps backwards from before the first element")
 
 
 @cache

@@ -70,6 +70,11 @@ class Network:
     batched: bool = True
 
     @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """The nodes by their names."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
     def producer(self) -> Mapping[str, Node]:
         """The node that writes each tensor (graph inputs have none)."""
         return {name: node for node in self.nodes for name in node.outputs}
