@@ -31,6 +31,7 @@ import reluce
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "io"))
 
 from hostile_models import corpus
+
 from run import cases
 
 BAD = ("crash", "hang", "over memory")

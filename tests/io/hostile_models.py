@@ -146,7 +146,9 @@ def empty_messages() -> Entries:
 @hostile
 def nested() -> Entries:
     def inside(depth: int) -> GraphProto:
-        graph = helper.make_graph([node("Relu", ["x"], ["deep"])], "deep", [], [helper.make_empty_tensor_value_info("deep")])
+        graph = helper.make_graph(
+            [node("Relu", ["x"], ["deep"])], "deep", [], [helper.make_empty_tensor_value_info("deep")]
+        )
         for level in range(depth):
             name = f"o{level}"
             holder = node("If", ["c"], [name], then_branch=graph, else_branch=GraphProto())
@@ -156,7 +158,9 @@ def nested() -> Entries:
     deep = b""
     for _ in range(3000):
         deep = field(1, field(5, field(6, deep)))
-    wide = model([node("If", ["c"], [f"y{k}" if k else "y"], then_branch=inside(3), else_branch=inside(3)) for k in range(300)])
+    wide = model(
+        [node("If", ["c"], [f"y{k}" if k else "y"], then_branch=inside(3), else_branch=inside(3)) for k in range(300)]
+    )
     nodes = [node("Equal", ["x", "x"], ["c"])]
     nodes.append(node("If", ["c"], ["y"], then_branch=inside(8), else_branch=inside(8)))
     return {"bytes": field(7, deep), "eight": model(nodes), "wide": wide}
@@ -363,11 +367,15 @@ def graph() -> Entries:
         m.functions.append(helper.make_function("", "Relu", ["a"], ["b"], [node("Neg", ["a"], ["b"])], m.opset_import))
 
     def recursive_function(m: ModelProto) -> None:
-        m.functions.append(helper.make_function("evil", "f", ["a"], ["b"], [node("f", ["a"], ["b"], domain="evil")], []))
+        m.functions.append(
+            helper.make_function("evil", "f", ["a"], ["b"], [node("f", ["a"], ["b"], domain="evil")], [])
+        )
         m.graph.node[1].op_type, m.graph.node[1].domain = "f", "evil"
 
     def ranges(m: ModelProto) -> None:
-        m.metadata_props.add(key="onnxsim.range.x", value='{"min": ' + "[" * 5000 + "]" * 5000 + ', "max": 1e999999999}')
+        m.metadata_props.add(
+            key="onnxsim.range.x", value='{"min": ' + "[" * 5000 + "]" * 5000 + ', "max": 1e999999999}'
+        )
 
     places = [value for value in list(locals().values()) if callable(value)]
     return {place.__name__: changed(place) for place in places}
@@ -390,8 +398,32 @@ def name() -> Entries:
 @hostile
 def left_out() -> Entries:
     """Operators whose first input, or all of them, are left out; outputs, too."""
-    kinds = ("Relu", "Identity", "Dropout", "Neg", "Cast", "Reshape", "Concat", "Slice", "Shape", "Size", "Softmax", "Sum")
-    kinds += ("Gemm", "MatMul", "Add", "Clip", "BatchNormalization", "Constant", "Split", "Range", "Transpose", "Gather")
+    kinds = (
+        "Relu",
+        "Identity",
+        "Dropout",
+        "Neg",
+        "Cast",
+        "Reshape",
+        "Concat",
+        "Slice",
+        "Shape",
+        "Size",
+        "Softmax",
+        "Sum",
+    )
+    kinds += (
+        "Gemm",
+        "MatMul",
+        "Add",
+        "Clip",
+        "BatchNormalization",
+        "Constant",
+        "Split",
+        "Range",
+        "Transpose",
+        "Gather",
+    )
     made = {kind: model([node(kind, [""], ["y"])]) for kind in kinds}
     made |= {f"{kind}_all": model([node(kind, [], ["y"])]) for kind in kinds}
     made |= {f"{kind}_first": model([node(kind, ["", "W"], ["y"])], {"W": numbers(3)}) for kind in kinds}

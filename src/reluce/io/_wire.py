@@ -170,11 +170,13 @@ class _Walk:
 
     def _text(self, field: _Field, start: int, end: int) -> str:
         if field.name not in _FREE_TEXT and end - start > NAME_BYTES:
-            raise ModelError(f"the file holds a {field.name} of {end - start:,} bytes; the limit is {NAME_BYTES:,}")
+            raise ModelError(
+                f"a text of the file ({field.name}) has {end - start:,} bytes; the limit is {NAME_BYTES:,}"
+            )
         try:
             return self.data[start:end].decode()
         except UnicodeDecodeError:
-            raise ModelError(f"the file holds a {field.name} that is no text (UTF-8)") from None
+            raise ModelError(f"a text of the file ({field.name}) is not valid UTF-8") from None
 
 
 def _varint(data: bytes, place: int, end: int) -> tuple[int, int]:

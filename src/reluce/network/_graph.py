@@ -111,6 +111,11 @@ class Network:
             raise ModelError(f"the shape of tensor {name!r} is not known")
         return shape
 
+    @cached_property
+    def size(self) -> int:
+        """Numbers in one sample of all tensors together."""
+        return sum(tensor.size for tensor in self.tensors.values())
+
     def entries(self, name: str) -> int:
         """How many numbers tell something of each coordinate of a tensor; one in all where its shape is not known."""
         tensor = self.tensors[name]

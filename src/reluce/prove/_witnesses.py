@@ -12,7 +12,7 @@ import numpy as np
 
 from reluce.bounds import Interval, exact_intervals, float_error
 from reluce.domain import Box
-from reluce.network import Array, Dyadic, Network, Node, Relu, evaluate
+from reluce.network import Array, Dyadic, Network, Node, Relu, at_once, evaluate
 
 BATCH = 1024
 """Samples that are evaluated at once."""
@@ -81,8 +81,9 @@ class Witnesses:
         """
         found = 0
         samples = len(next(iter(points.values())))
-        for start in range(0, samples, BATCH):
-            batch = {name: values[start : start + BATCH] for name, values in points.items()}
+        step = at_once(self.network, BATCH)
+        for start in range(0, samples, step):
+            batch = {name: values[start : start + step] for name, values in points.items()}
             found += self._feed(batch)
         return found
 
@@ -185,8 +186,9 @@ class Witnesses:
         samples = len(next(iter(points.values())))
         lacking = np.logical_or(*self.open(node))
         found = [np.zeros(0, dtype=bool)]
-        for start in range(0, samples, BATCH):
-            batch = {name: values[start : start + BATCH] for name, values in points.items()}
+        step = at_once(self.network, BATCH)
+        for start in range(0, samples, step):
+            batch = {name: values[start : start + step] for name, values in points.items()}
             with np.errstate(over="ignore", invalid="ignore"):
                 z = by_unit(evaluate(self.network, batch, until=node.inputs[0])[node.inputs[0]], node)
             found.append((lacking & ~(np.abs(z) > self._error[node.name])).any(axis=(1, 2)))
