@@ -12,7 +12,7 @@ import numpy as np
 
 from reluce.bounds import Interval, exact_intervals, float_error
 from reluce.domain import Box
-from reluce.network import Array, Dyadic, Network, Node, Relu, at_once, evaluate
+from reluce.network import Array, Dyadic, Network, Node, Opaque, Relu, at_once, evaluate
 
 BATCH = 1024
 """Samples that are evaluated at once."""
@@ -42,7 +42,8 @@ class Witnesses:
     def __init__(self, network: Network, box: Box, intervals: Mapping[str, Interval]) -> None:
         self.network, self.box = network, box
         errors = float_error(network, intervals, np.dtype(np.float64))
-        self.layers = [node for node in network.relus if _visible(network, node, errors)]
+        seen = errors.keys() - _hidden(network)
+        self.layers = [node for node in network.relus if node.inputs[0] in seen]
         self._error = {node.name: by_unit(errors[node.inputs[0]][None], node).max(axis=(0, 1)) for node in self.layers}
         self.positive = {node.name: np.full(len(self._error[node.name]), LACKING) for node in self.layers}
         self.negative = {node.name: np.full(len(self._error[node.name]), LACKING) for node in self.layers}
@@ -195,13 +196,13 @@ class Witnesses:
         return np.concatenate(found)
 
 
-def _visible(network: Network, node: Node, errors: Mapping[str, Array]) -> bool:
-    return node.inputs[0] in errors and not _behind_opaque(network, node)
-
-
-def _behind_opaque(network: Network, node: Node) -> bool:
-    behind = network.ancestors([node.inputs[0]])
-    return any(behind & set(other.outputs) for other in network.opaque)
+def _hidden(network: Network) -> set[str]:
+    """The tensors behind nodes that are not modelled: nothing can be evaluated there."""
+    found: set[str] = set()
+    for node in network.nodes:
+        if isinstance(node.op, Opaque) or not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return found
 
 
 def by_unit(z: Array, node: Node) -> Array:
