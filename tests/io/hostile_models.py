@@ -498,7 +498,7 @@ def bomb() -> Entries:
             outer, node("MatMul", ["x", "A"], ["h"]), node("Relu", ["h"], ["y"]), inputs={"x": ["N", 10**6, 1]}
         ),
         "add_outer": big({"A": numbers(1, 10**5)}, node("Add", ["x", "A"], ["y"]), inputs={"x": [10**6, 1]}),
-        "add_outer_variables": big({}, node("Add", ["x", "z"], ["y"]), inputs={"x": [10**6, 1], "z": [1, 10**6]}),
+        "add_outer_variables": big({}, node("Add", ["x", "z"], ["y"]), inputs={"x": [10**5, 1], "z": [1, 10**5]}),
         "gather_huge": big(
             {"k": np.zeros((1000, 100), i)}, node("Gather", ["x", "k"], ["y"], axis=1), inputs={"x": ["N", 10**6]}
         ),

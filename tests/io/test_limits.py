@@ -1,5 +1,6 @@
 """Small files that ask for much: each is refused or read quickly, in little memory."""
 
+import gzip
 import json
 import multiprocessing
 import os
@@ -86,7 +87,7 @@ def test_what_is_refused_says_why(name: str) -> None:
 
 OPAQUE = {
     "bomb/add_outer_variables": "too large to follow",
-    "bomb/expand_input_huge": "the size of the result",
+    "bomb/expand_input_huge": "cannot be computed",
     "graph/unknown_attribute": "the standard knows no attribute 'negate' of it",
     "graph/attribute_twice": "its attribute 'alpha' is given twice",
     "graph/attribute_of_other_type": "its attribute 'transB' is not of the type that the standard has it",
@@ -152,8 +153,7 @@ def test_a_budget_for_what_is_made_up() -> None:
         scope.charge(1)
 
 
-@pytest.mark.parametrize("kill", ["hang", "give_up"])
-def test_questions_that_are_not_survived(monkeypatch: pytest.MonkeyPatch, kill: str) -> None:
+def test_questions_that_are_not_survived(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     class Dead:
@@ -201,8 +201,6 @@ def test_pipes_and_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_gzip_that_blows_up(tmp_path: Path) -> None:
-    import gzip
-
     bombs: list[Callable[[], bytes]] = [
         lambda: gzip.compress(bytes(limits.INFLATED + 1)),
         lambda: gzip.compress(bytes(1 << 25)) * 3,  # several members

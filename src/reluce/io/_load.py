@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from math import prod
 
 import numpy as np
 from onnx import GraphProto, ModelProto, ValueInfoProto
@@ -88,6 +89,7 @@ def _read(model: ModelProto, data: bytes, name: str, given: Shapes) -> OnnxLoade
     scope.values.update(constants)
     scope.wanted = frozenset(readers)
     reader = Reader(scope, frozenset((entry.domain, entry.name) for entry in model.functions))
+    _demand_moderate(sample_shape(dims, batched) for dims in axes.values())
     for info in inputs:
         if info.name in reader.tensors or not info.name:
             raise ModelError(f"two graph inputs are called {info.name!r}")
@@ -95,8 +97,6 @@ def _read(model: ModelProto, data: bytes, name: str, given: Shapes) -> OnnxLoade
         scope.inputs.append(info.name)
         shape = sample_shape(axes[info.name], batched)
         reader.declare(info.name, shape)
-        if reader.size > INPUTS:
-            raise ModelError(f"one sample of the graph inputs holds {reader.size:,} numbers; the limit is {INPUTS:,}")
     reader.read(model, readers)
     network = validate(finished(reader, tuple(info.name for info in graph.output)))
     notes = (*_constant_inputs(graph, constants), *_open_axes(inputs, axes))
@@ -111,6 +111,12 @@ def _read(model: ModelProto, data: bytes, name: str, given: Shapes) -> OnnxLoade
         data=data,
         groups=tuple(reader.groups),
     )
+
+
+def _demand_moderate(shapes: Iterable[tuple[int, ...] | None]) -> None:
+    numbers = sum(prod(shape) for shape in shapes if shape is not None)
+    if numbers > INPUTS:
+        raise ModelError(f"one sample of the graph inputs holds {numbers:,} numbers; the limit is {INPUTS:,}")
 
 
 def _readers(graph: GraphProto) -> Counter[str]:
