@@ -1,6 +1,8 @@
 """What the bytes of a model may hold before they are parsed."""
 
+import time
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from onnx import ModelProto, helper
 from reluce.errors import ModelError
 from reluce.io import _wire as wire
 from reluce.io import loads
+from reluce.io._files import read_bytes
 from reluce.io._limits import DEPTH, NAME_BYTES, OF_A_KIND, RANK
 
 DATA = tiny().SerializeToString()
@@ -149,3 +152,13 @@ def test_the_walk_allocates_nothing() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100_000
+
+
+@pytest.mark.shared
+def test_public_networks_pass_in_next_to_no_time(shared: Path) -> None:
+    files = [read_bytes(path) for path in sorted(shared.glob("**/*.onnx*"))]
+    assert len(files) > 100
+    began = time.process_time()
+    for data in files:
+        wire.survey(data)
+    assert time.process_time() - began < 0.02 * len(files)
