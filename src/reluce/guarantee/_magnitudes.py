@@ -128,8 +128,8 @@ def _looked(
     if not len(next(iter(points.values()))):
         return points
     size = _sizes(network, points, wanted)
-    highest = size.argmax(axis=0)
-    rows = np.concatenate([highest[:CLIMBED], np.unique(highest[CLIMBED:])])  # the former one by one: they climb
+    highest, climb = size.argmax(axis=0), at_once(network, CLIMBED)
+    rows = np.concatenate([highest[:climb], np.unique(highest[climb:])])  # the former one by one: they climb
     best = {name: values[rows] for name, values in points.items()}
     best = _climbed(network, box, bounds, best, wanted)
     points = {name: np.concatenate([best[name], values[:1]]) for name, values in points.items()}
