@@ -19,7 +19,7 @@ from reluce.domain import Box
 from reluce.errors import CheckFailed
 from reluce.facts import Guarantee
 from reluce.io import Loaded, runtime
-from reluce.network import Array, Network, evaluate
+from reluce.network import Array, Network, at_once, evaluate
 
 POINTS = 1024
 """Points on which both networks are run, besides the witnesses."""
@@ -29,9 +29,6 @@ WITNESSES = 1024
 
 BATCH = 256
 """Samples that are run at once (fewer where a sample is large)."""
-
-MOST_NUMBERS = 8_000_000
-"""Numbers in one batch of inputs (64 MB)."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +115,7 @@ class _Points:
         self._witnesses = {name: values[:WITNESSES] for name, values in witnesses.items()}
         self._kept = len(next(iter(self._witnesses.values()), ())) if network.inputs else 0
         self.count = POINTS + self._kept if network.inputs else 0
-        size = sum(network.tensors[name].size for name in network.inputs)
-        self._batch = max(1, min(BATCH, MOST_NUMBERS // max(1, size)))
+        self._batch = at_once(network, BATCH)
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         generator = np.random.default_rng(20200218)

@@ -1,4 +1,5 @@
 import gzip
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -59,10 +60,10 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_files_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path) -> bytes:  # root may read everything, so the refusal is staged
+    def refuse(path: Path, flags: int) -> int:  # root may read everything, so the refusal is staged
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ModelError, match=r"secret\.onnx: cannot be read \(Permission denied\)"):
         load(tmp_path / "secret.onnx")
 

@@ -165,10 +165,13 @@ class _Work:
         self.constants: dict[str, Constancy] = {}
         self.relaxations: dict[str, Relaxation] = {}
         self.settled: dict[str, Settled] = {}
+        self.curved: set[str] = set()  # tensors with something nonlinear in front of them
         self.exact_left = EXACT_BUDGET
 
     def forward(self, node: Node) -> None:
         """Interval and constancy of a node's outputs from those of its inputs."""
+        if isinstance(node.op, Relu | Opaque | Activation | Softmax) or not self.curved.isdisjoint(node.inputs):
+            self.curved.update(node.outputs)
         if isinstance(node.op, Opaque) or any(name not in self.intervals for name in node.inputs):
             for name in node.outputs:
                 shape = self.network.tensors[name].shape
@@ -187,7 +190,7 @@ class _Work:
         """Tighten the pre-activation of a ReLU until each coordinate is stable or the ladder ends."""
         name, start = node.inputs[0], time.perf_counter()
         z = self._known_signs(name)
-        linear = self._linear_ancestry(name)
+        linear = name not in self.curved  # then it is an affine function of the graph inputs: linear bounds are exact
         rung = np.zeros(z.lower.size, dtype=np.int8)
         rung[self.constants[name].constant.ravel()] = RUNGS.index(Rung.CONSTANT)
         if name in self.known:
@@ -213,12 +216,6 @@ class _Work:
         sign = known.value.sign()
         upper = np.where(known.exact & (sign <= 0), np.minimum(z.upper, 0.0), z.upper)
         return Interval(np.where(known.exact & (sign >= 0), np.maximum(z.lower, 0.0), z.lower), upper, z.slack)
-
-    def _linear_ancestry(self, tensor: str) -> bool:
-        """Whether a tensor is an affine function of the graph inputs, so that linear bounds are exact."""
-        behind = self.network.ancestors([tensor])
-        nonlinear = (Relu, Opaque, Activation, Softmax)
-        return not any(isinstance(node.op, nonlinear) for node in self.network.nodes if behind & set(node.outputs))
 
     @staticmethod
     def _mark(rung: Array, z: Interval, by: Rung) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from reluce.bounds import Bounds, Interval, Relaxation, float_error, interval, linear_upper_bound
 from reluce.domain import Box
 from reluce.facts import Facts
-from reluce.network import Activation, Array, Network, Op, Opaque, Softmax, evaluate
+from reluce.network import Activation, Array, Network, Op, Opaque, Softmax, at_once, evaluate
 from reluce.rounding import down
 
 UNEVALUATED: tuple[type[Op], ...] = (Opaque, Activation, Softmax)
@@ -124,11 +124,13 @@ def _looked(
     wanted: list[str],
 ) -> dict[str, Array]:
     """At most one point for each coordinate of the wanted outputs, and not more than ``MOST_POINTS``."""
-    points = _start(network, box, facts, samples)
+    points = _start(network, box, facts, samples, wanted)
     if not len(next(iter(points.values()))):
         return points
     size = _sizes(network, points, wanted)
-    best = {name: values[size.argmax(axis=0)] for name, values in points.items()}
+    highest, climb = size.argmax(axis=0), at_once(network, CLIMBED)
+    rows = np.concatenate([highest[:climb], np.unique(highest[climb:])])  # the former one by one: they climb
+    best = {name: values[rows] for name, values in points.items()}
     best = _climbed(network, box, bounds, best, wanted)
     points = {name: np.concatenate([best[name], values[:1]]) for name, values in points.items()}
     size = _sizes(network, points, wanted)
@@ -137,10 +139,13 @@ def _looked(
     return {name: values[chosen] for name, values in points.items()}
 
 
-def _start(network: Network, box: Box, facts: Facts, samples: Mapping[str, Array] | None) -> dict[str, Array]:
+def _start(
+    network: Network, box: Box, facts: Facts, samples: Mapping[str, Array] | None, wanted: list[str]
+) -> dict[str, Array]:
     """Data, witnesses, corners, random points and the middle, as far as they lie in the box."""
     generator = np.random.default_rng(20200218)
-    most = max(1, MOST_NUMBERS // (4 * max(1, sum(network.tensors[name].size for name in network.inputs))))
+    sizes = (sum(network.tensors[name].size for name in ends) for ends in (network.inputs, wanted))
+    most = max(1, MOST_NUMBERS // (4 * max(1, *sizes)))
     middle = box.clip({name: (0.5 * low + 0.5 * high)[None] for name, (low, high) in box.inner.items()})
     parts = [middle, box.corners(generator, min(RANDOM, most)), box.sample(generator, min(RANDOM, most)), facts.points]
     parts += [] if samples is None else [samples]
@@ -156,9 +161,10 @@ def _sizes(network: Network, points: Mapping[str, Array], wanted: list[str]) -> 
     """``|N_i|`` in float64, ``(points, coordinates of the wanted outputs)``; 0 where it is not finite."""
     count = len(next(iter(points.values())))
     found = [np.zeros((0, sum(network.tensors[name].size for name in wanted)))]
-    for start in range(0, count, BATCH):
+    step = at_once(network, BATCH)
+    for start in range(0, count, step):
         with np.errstate(over="ignore", invalid="ignore"):
-            values = evaluate(network, {name: part[start : start + BATCH] for name, part in points.items()})
+            values = evaluate(network, {name: part[start : start + step] for name, part in points.items()})
         flat = np.concatenate([np.abs(values[name]).reshape(len(values[name]), -1) for name in wanted], axis=1)
         found.append(np.where(np.isfinite(flat), flat, 0.0))
     return np.concatenate(found)
@@ -168,7 +174,7 @@ def _climbed(
     network: Network, box: Box, bounds: Bounds, best: Mapping[str, Array], wanted: list[str]
 ) -> dict[str, Array]:
     """From a point for each coordinate to the best corner for the network as linear as it is there, repeatedly."""
-    count = min(CLIMBED, len(next(iter(best.values()))))
+    count = min(at_once(network, CLIMBED), len(next(iter(best.values()))))
     point = {name: values[:count].copy() for name, values in best.items()}
     own = np.arange(count)
     reached = _sizes(network, point, wanted)[own, own]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
+import stat
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from reluce.errors import ModelError, OutputError
+from reluce.io._limits import FILE_BYTES, INFLATED, INFLATION
 from reluce.run import Taken, open_locked
 
 PathLike = str | os.PathLike[str]
@@ -25,11 +28,12 @@ def read_bytes(path: PathLike, compressed: bool | None = None) -> bytes:
     Raises
     ------
     ModelError
-        When there is no such file, it cannot be read, it is empty, or its compression is damaged.
+        When there is no such file, it is no regular one, it cannot be read, it is empty, its compression is damaged, or
+        it is larger than ``FILE_BYTES``.
     """
     where = os.fspath(path)
     try:
-        data = Path(path).read_bytes()
+        data = _content(path, where)
     except FileNotFoundError:
         raise ModelError(f"{where}: no such file") from None
     except IsADirectoryError:
@@ -41,23 +45,49 @@ def read_bytes(path: PathLike, compressed: bool | None = None) -> bytes:
     return decompress(data, where) if (where.endswith(".gz") if compressed is None else compressed) else data
 
 
+def _content(path: PathLike, where: str) -> bytes:
+    # Opening a pipe that nobody writes to would wait for ever; a device may never end.
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{where}: is a pipe or a device, not a file")
+        if status.st_size > FILE_BYTES:
+            raise ModelError(f"{where}: the file has {status.st_size:,} bytes; the limit is {FILE_BYTES:,}")
+        return file.read(status.st_size)
+
+
 def decompress(data: bytes, where: str) -> bytes:
     """Undo gzip.
 
     Raises
     ------
     ModelError
-        When the data is cut short, damaged or empty.
+        When the data is cut short, damaged, empty, or too large once decompressed.
     """
+    limit = min(FILE_BYTES, max(INFLATED, INFLATION * len(data)))
     try:
-        plain = gzip.decompress(data)
+        plain = _inflated(data, limit)
     except EOFError:
         raise ModelError(f"{where}: the gzip data is cut short") from None
     except (OSError, zlib.error) as error:
         raise ModelError(f"{where}: the gzip data is damaged ({_reason(error)})") from None
     if not plain:
         raise ModelError(f"{where}: the file is empty (0 bytes once decompressed)")
+    if len(plain) > limit:
+        raise ModelError(
+            f"{where}: {len(data):,} bytes of gzip data become more than {limit:,}, which is the limit; decompress the "
+            "file if you trust it"
+        )
     return plain
+
+
+def _inflated(data: bytes, limit: int) -> bytes:
+    """At most a little more than ``limit`` bytes."""
+    plain = io.BytesIO()
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        while plain.tell() <= limit and (chunk := file.read(1 << 20)):
+            plain.write(chunk)
+    return plain.getvalue()
 
 
 def beside(path: PathLike, suffix: str) -> Path:

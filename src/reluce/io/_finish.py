@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
@@ -18,14 +18,15 @@ def finish(writer: Writer, metadata: Mapping[str, str]) -> ModelProto:
     model = writer.model
     nodes = _ordered(writer.written)
     wanted = {name for node in nodes for name in reads(node)} | {info.name for info in model.graph.output}
-    info = [entry for entry in model.graph.value_info if _still_true(writer, entry, nodes)]
+    outputs = {name for node in nodes for name in node.output}
+    info = [entry for entry in model.graph.value_info if _still_true(writer, entry, outputs)]
     _initialisers(writer, wanted)
     _inputs(writer, wanted)
     copies = [_copy(node) for node in nodes]
     del model.graph.node[:], model.graph.value_info[:]
     model.graph.node.extend(copies)
     model.graph.value_info.extend(info)
-    _annotations(model, wanted | {name for node in copies for name in node.output})
+    _annotations(model, wanted | outputs)
     for key, value in metadata.items():
         entry = next((entry for entry in model.metadata_props if entry.key == key), None)
         if entry is None:
@@ -104,10 +105,10 @@ def _copy_info(info: ValueInfoProto) -> ValueInfoProto:
     return copy
 
 
-def _still_true(writer: Writer, info: ValueInfoProto, nodes: list[NodeProto]) -> bool:
+def _still_true(writer: Writer, info: ValueInfoProto, outputs: Set[str]) -> bool:
     """Whether a declared shape still holds: its tensor is there, and as large as it was."""
     old, new = writer.loaded.network.tensors, writer.network.tensors
-    if not any(info.name in node.output for node in nodes):
+    if info.name not in outputs:
         return False
     if info.name in old:
         return info.name in new and new[info.name].shape == old[info.name].shape

@@ -79,7 +79,7 @@ def folded(scope: Scope, node: NodeProto) -> list[Value] | None:
         return _computed(scope, node, names)
     except ModelError:
         raise
-    except (NotModelled, TypeError, ValueError):
+    except (NotModelled, ArithmeticError, LookupError, TypeError, ValueError):
         return None
 
 
@@ -140,9 +140,11 @@ def _computed(scope: Scope, node: NodeProto, names: list[str]) -> list[Value]:
     columns: list[list[Array]] = [[] for name in node.output if name]
     for trial in trials:
         arrays = {name: scope.at(name, trial) for name in names}
+        scope.charge(sum(array.size for array in arrays.values()))
         results = evaluated(scope, node, arrays)
         for column, result in zip(columns, results, strict=True):
             _check_exact(node, list(arrays.values()), result)
+            scope.charge(result.size)
             column.append(result)
     found = iter(columns)
     return [array_value(*next(found)) if name else Value(0, None) for name in node.output]

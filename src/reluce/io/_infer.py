@@ -1,23 +1,30 @@
-"""One ONNX node on its own: what shapes it yields, and what it computes from constants."""
+"""One ONNX node on its own: what shapes it yields, and what it computes from constants.
+
+The standard's implementation is asked, in a process of its own (``_onnx_child.py``): it trusts the file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import prod
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx.shape_inference
+import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
-from onnx.reference import ReferenceEvaluator
 
+from reluce.io._limits import ASK_BYTES, ASK_REPLY, ASK_SECONDS, ASKED, LOST, RANK, TENSOR
 from reluce.io._proto import DEFAULT_DOMAINS, encode
-from reluce.io._scope import BATCH, LIMIT, NotModelled, Scope, Value
+from reluce.io._scope import BATCH, NotModelled, Scope, Value
 from reluce.network import Array
+from reluce.run import Failed, Limits, Lost, Sandbox
 
-Dims = tuple[int | None, ...]
 IR_VERSION = 8  # of the models made here; old ones want initialisers among the graph inputs
 SMALL = 1024  # constants up to this size may say something about shapes
 _BATCH_NAME = "the batch of all inputs"
+_LIMITS = Limits(ASK_SECONDS, ASK_BYTES, ASK_REPLY)
 
 
 def inferred(scope: Scope, node: NodeProto, values: Mapping[str, Value]) -> list[Value]:
@@ -26,11 +33,10 @@ def inferred(scope: Scope, node: NodeProto, values: Mapping[str, Value]) -> list
     if node.domain not in DEFAULT_DOMAINS:
         return blank
     try:
-        model = onnx.shape_inference.infer_shapes(_alone(scope, node, values), data_prop=True)
-    except Exception:  # whatever it raises, all it means is that nothing is known
+        known, _ = _ask(scope, {"outputs": list(node.output)}, [_packed(_alone(scope, node, values))])
+    except NotModelled:  # whatever went wrong, all it means is that nothing is known
         return blank
-    found = {info.name: _value(info) for info in (*model.graph.output, *model.graph.value_info)}
-    return [found.get(name, unknown) for name, unknown in zip(node.output, blank, strict=True)]
+    return [value if name else unknown for name, value, unknown in zip(node.output, known, blank, strict=True)]
 
 
 def evaluated(scope: Scope, node: NodeProto, arrays: Mapping[str, Array]) -> list[Array]:
@@ -41,16 +47,59 @@ def evaluated(scope: Scope, node: NodeProto, arrays: Mapping[str, Array]) -> lis
     NotModelled
         When it fails or would be too large.
     """
+    _demand_agreement(node, arrays)
     values = {name: Value(helper.np_dtype_to_tensor_dtype(a.dtype), a.shape, (a,), True) for name, a in arrays.items()}
-    for value in inferred(scope, node, values):
-        # Asked beforehand: a few bytes of a file can ask for terabytes.
-        if value.dims is None or prod(dim or 0 for dim in value.dims) > LIMIT or None in value.dims:
-            raise NotModelled("the size of the result is not known or too large")
+    models = [_packed(_alone(scope, node, known)) for known in (values, {})]
+    outputs = [name for name in node.output if name]
+    request = {"outputs": outputs, "inputs": list(arrays), "limit": TENSOR}
+    _, results = _ask(scope, request, [*models, *arrays.values()])
+    if len(results) != len(outputs) or any(result.size > TENSOR or result.ndim > RANK for result in results):
+        raise NotModelled("the size of the result is not known or too large")
+    return list(results)
+
+
+def _demand_agreement(node: NodeProto, arrays: Mapping[str, Array]) -> None:
+    """Refuse what the reference implementation is known to compute in another way than the standard says.
+
+    A Slice that steps backwards from before the first element yields that element; numpy's slices yield none.
+    """
+    if node.op_type != "Slice" or len(node.input) < 5 or not node.input[4]:
+        return
+    data, starts, steps = (arrays[node.input[k]] for k in (0, 1, 4))
+    axes = arrays[node.input[3]] if node.input[3] else np.arange(starts.size)
+    for start, axis, step in zip(starts.ravel(), axes.ravel(), steps.ravel(), strict=True):
+        if step < 0 and start < -data.shape[axis]:
+            raise NotModelled("steps backwards from before the first element")
+
+
+@cache
+def _child(process: int) -> Sandbox:
+    """One for each Python process: one that was forked must not talk to its parent's."""
+    return Sandbox(Path(__file__).with_name("_onnx_child.py"))
+
+
+def _ask(scope: Scope, request: Mapping[str, Any], arrays: Sequence[Array]) -> tuple[list[Value], Sequence[Array]]:
+    """What is known of the outputs that ``request`` lists, and what they are."""
+    if scope.asked >= ASKED or scope.lost >= LOST:
+        raise NotModelled("too much has been asked about this model")
+    if sum(array.nbytes for array in arrays) > ASK_REPLY:
+        raise NotModelled("too large to follow")
+    scope.asked += 1
     try:
-        results = ReferenceEvaluator(_alone(scope, node, {})).run(None, dict(arrays))
-    except Exception as error:  # the reference implementation raises whatever numpy raises
-        raise NotModelled(f"cannot be computed ({type(error).__name__})") from None
-    return [np.asarray(result) for result in results]
+        reply, results = _child(os.getpid()).ask(request, arrays, _LIMITS)
+    except Failed as error:  # the reference implementation raises whatever numpy raises
+        raise NotModelled(f"cannot be computed ({str(error).partition(':')[0]})") from None
+    except Lost as reason:
+        scope.lost += 1
+        raise NotModelled(f"cannot be computed ({reason})") from None
+    known = reply.get("known")
+    if not isinstance(known, list) or len(known) != len(request["outputs"]):
+        raise NotModelled("the answer is garbled")
+    return [_value(entry) for entry in known], results
+
+
+def _packed(model: ModelProto) -> Array:
+    return np.frombuffer(model.SerializeToString(), np.uint8)
 
 
 def _alone(scope: Scope, node: NodeProto, values: Mapping[str, Value]) -> ModelProto:
@@ -78,16 +127,17 @@ def _info(name: str, value: Value | None) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, value.elem, dims)
 
 
-def _value(info: ValueInfoProto) -> Value:
-    if not info.type.HasField("tensor_type"):
-        return Value(0, None)
-    kind = info.type.tensor_type
-    if not kind.HasField("shape"):
-        return Value(kind.elem_type, None)
-    dims: list[int | None] = []
-    for dim in kind.shape.dim:
-        if dim.dim_param == _BATCH_NAME:
-            dims.append(BATCH)
-        else:
-            dims.append(dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None)
-    return Value(kind.elem_type, tuple(dims))
+def _value(entry: Any) -> Value:
+    """What the child says of a tensor, as far as it is what it may be."""
+    match entry:
+        case [int(elem), list(dims)] if len(dims) <= RANK:
+            return Value(elem, tuple(map(_length, dims)))
+        case [int(elem), _]:
+            return Value(elem, None)
+    return Value(0, None)
+
+
+def _length(dim: Any) -> int | None:
+    if dim == _BATCH_NAME:
+        return BATCH
+    return dim if type(dim) is int and dim >= 0 else None

@@ -10,16 +10,15 @@ from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any
 
-import numpy as np
-
 from reluce.io._as_onnx import as_onnx
 from reluce.io._load import loads
-from reluce.io._loaded import Loaded, OnnxLoaded, Run, Runtime, Sizes
+from reluce.io._loaded import Loaded, OnnxLoaded, Runtime, Sizes
 from reluce.io._measure import measure_onnx
 from reluce.io._named_like import named_like
+from reluce.io._ort import session
 from reluce.io._proto import parse
 from reluce.io._write import serialise
-from reluce.network import Array, Network
+from reluce.network import Network
 
 
 @singledispatch
@@ -116,21 +115,4 @@ def _hand_over_onnx(loaded: OnnxLoaded) -> Any:
 
 @runtime.register
 def _runtime_onnx(loaded: OnnxLoaded) -> Runtime:
-    return Runtime("onnxruntime", lambda: _session(loaded.data))
-
-
-def _session(data: bytes) -> Run:
-    import onnxruntime  # imported late: nothing else needs it
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 0
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-
-    def run(feed: Mapping[str, Array]) -> dict[str, Array]:
-        found = zip(names, session.run(None, dict(feed)), strict=True)
-        return {name: value for name, value in found if isinstance(value, np.ndarray)}
-
-    return run
+    return Runtime("onnxruntime", lambda: session(loaded.data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from math import prod
 
 import numpy as np
 from onnx import GraphProto, ModelProto, ValueInfoProto
@@ -12,12 +13,13 @@ from onnx import GraphProto, ModelProto, ValueInfoProto
 from reluce.errors import ModelError
 from reluce.io._files import read_bytes
 from reluce.io._fold import tensor_value
+from reluce.io._limits import DERIVED, INPUTS, NOTED
 from reluce.io._loaded import OnnxLoaded
 from reluce.io._proto import all_names, opset, parse, reads
 from reluce.io._ranges import stored_ranges
 from reluce.io._reader import Reader, finished
 from reluce.io._scope import BATCH, Scope, Value, sample_shape
-from reluce.network import Tensor, validate
+from reluce.network import validate
 
 Shapes = Mapping[str, tuple[int, ...]]
 Dims = tuple[int | None, ...]
@@ -83,17 +85,18 @@ def _read(model: ModelProto, data: bytes, name: str, given: Shapes) -> OnnxLoade
     axes = _input_axes(inputs, given)
     batched = any(dims and dims[0] == BATCH for dims in axes.values())
     imports = {entry.domain: entry.version for entry in model.opset_import} or {"": 1}
-    scope = Scope(opset(model), imports, batched, all_names(graph))
+    scope = Scope(opset(model), imports, batched, all_names(graph), DERIVED + len(data))
     scope.values.update(constants)
     scope.wanted = frozenset(readers)
     reader = Reader(scope, frozenset((entry.domain, entry.name) for entry in model.functions))
+    _demand_moderate(sample_shape(dims, batched) for dims in axes.values())
     for info in inputs:
         if info.name in reader.tensors or not info.name:
             raise ModelError(f"two graph inputs are called {info.name!r}")
         scope.values[info.name] = Value(info.type.tensor_type.elem_type, axes[info.name])
         scope.inputs.append(info.name)
         shape = sample_shape(axes[info.name], batched)
-        reader.tensors[info.name] = Tensor(info.name, shape, scope.values[info.name].dtype)
+        reader.declare(info.name, shape)
     reader.read(model, readers)
     network = validate(finished(reader, tuple(info.name for info in graph.output)))
     notes = (*_constant_inputs(graph, constants), *_open_axes(inputs, axes))
@@ -108,6 +111,12 @@ def _read(model: ModelProto, data: bytes, name: str, given: Shapes) -> OnnxLoade
         data=data,
         groups=tuple(reader.groups),
     )
+
+
+def _demand_moderate(shapes: Iterable[tuple[int, ...] | None]) -> None:
+    numbers = sum(prod(shape) for shape in shapes if shape is not None)
+    if numbers > INPUTS:
+        raise ModelError(f"one sample of the graph inputs holds {numbers:,} numbers; the limit is {INPUTS:,}")
 
 
 def _readers(graph: GraphProto) -> Counter[str]:
@@ -141,7 +150,7 @@ def check_finite(name: str, value: Value) -> None:
     array = value.constant[0]
     bad = np.isnan(array) if array.size == 1 else ~np.isfinite(array)
     if bad.any():
-        first = tuple(int(k) for k in np.argwhere(bad)[0])
+        first = tuple(int(k) for k in np.unravel_index(np.argmax(bad), bad.shape))
         raise ModelError(f"{name} holds {array[first]} at index {list(first)}; weights must be finite")
 
 
@@ -181,7 +190,9 @@ def _constant_inputs(graph: GraphProto, constants: Mapping[str, Value]) -> tuple
     names = [info.name for info in graph.input if info.name in constants]
     if not names:
         return ()
-    return (f"{len(names)} graph inputs have stored values and are read as constants (first: {names[0]!r})",)
+    more = f" and {len(names) - NOTED} more" if len(names) > NOTED else ""
+    listed = ", ".join(map(repr, names[:NOTED])) + more
+    return (f"{len(names)} graph inputs have stored values and are read as constants: {listed}",)
 
 
 def _open_axes(inputs: Iterable[ValueInfoProto], axes: Mapping[str, Dims | None]) -> tuple[str, ...]:

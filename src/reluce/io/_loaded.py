@@ -65,7 +65,7 @@ class Runtime:
     start
         Makes the model ready and returns the function that runs it: from an array per graph input, in the model's own
         formats (``(samples, *sample shape)``, or one whole sample where the network is not batched), to an array per
-        output that is a plain tensor. Both raise whatever the software raises.
+        output that is a plain tensor of numbers. Both raise whatever the software raises.
     """
 
     name: str

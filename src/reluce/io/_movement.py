@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 from math import prod
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy as np
 from reluce.network import Array, Select
 
 Shape = tuple[int, ...]
-MAX_RANK = 6  # above, the orders are too many to try
 
 
 @dataclass(frozen=True)
@@ -96,15 +94,21 @@ def _concat_axis(op: Select, shapes: list[Shape]) -> int | None:
 
 
 def _permutation(op: Select, shape: Shape) -> tuple[int, ...] | None:
-    """The order of the axes, where the Select is a transposition of one tensor of moderate rank."""
-    if sorted(op.shape) != sorted(shape) or len(shape) > MAX_RANK:
+    """The order of the axes, where the Select is a transposition of one tensor."""
+    if sorted(op.shape) != sorted(shape) or not op.indices.size:
         return None
-    numbers = np.arange(prod(shape)).reshape(shape)
-    for order in permutations(range(len(shape))):
-        fits = tuple(shape[axis] for axis in order) == op.shape
-        if fits and np.array_equal(numbers.transpose(order).ravel(), op.indices):
-            return order
-    return None
+    result, strides = op.indices.reshape(op.shape), [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    first, left = result.flat[0], list(range(len(shape)))
+    order = []
+    for axis, length in enumerate(op.shape):  # a step along an axis of the result is one along the axis it came from
+        step = 0 if length == 1 else int(result[(0,) * axis + (1,) + (0,) * (len(shape) - axis - 1)] - first)
+        fits = [other for other in left if shape[other] == length and (length == 1 or strides[other] == step)]
+        if not fits:
+            return None
+        order.append(fits[0])
+        left.remove(fits[0])
+    moved = np.arange(prod(shape)).reshape(shape).transpose(order)
+    return tuple(order) if np.array_equal(moved.ravel(), op.indices) else None
 
 
 def _along_one_axis(op: Select, shape: Shape) -> tuple[int, Array] | None:

@@ -11,6 +11,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from reluce.errors import ModelError
+from reluce.io._wire import survey
 from reluce.network import Array
 
 FLOATS: Mapping[int, type[np.generic]] = {
@@ -39,12 +40,15 @@ def parse(data: bytes, name: str) -> ModelProto:
     Raises
     ------
     ModelError
-        When they are not an ONNX model with at least one node.
+        When they are not an ONNX model with at least one node, or more than ``_limits`` allows.
     """
     if not data:
         raise ModelError(f"{name}: the file is empty (0 bytes)")
     try:
+        survey(data)
         model = onnx.load_from_string(data)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from None
     except Exception:  # protobuf's own exceptions differ between its implementations
         raise ModelError(f"{name}: not an ONNX file, or cut short (the protobuf cannot be parsed)") from None
     if not model.HasField("graph"):
@@ -65,14 +69,9 @@ def decode(tensor: TensorProto, owner: str = "") -> Array | None:
     Raises
     ------
     ModelError
-        When the data lies outside the file, or does not fill the declared dimensions.
+        When the data does not fill the declared dimensions. (``parse`` has refused data outside the file.)
     """
     name = tensor.name or owner
-    if tensor.data_location == TensorProto.EXTERNAL:
-        raise ModelError(
-            f"initialiser {name!r} lies in an external file, which is not read; export with the weights inside "
-            "(torch.onnx.export(..., external_data=False)), or give what onnx.load makes of the file"
-        )
     dims = tuple(tensor.dims)
     if any(dim < 0 for dim in dims):
         raise ModelError(f"initialiser {name!r} has a negative dimension: {list(dims)}")

@@ -97,6 +97,7 @@ def _from_right(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
     if weight.ndim > 1:
         return (Made(dense, (source,), output, result),)
     column = Made(dense, (source,), scope.fresh(f"{output}/column"), result)
+    scope.charge(prod(result))
     flat = Select(readonly(np.arange(prod(result), dtype=np.int64)), shape[:-1])
     return (column, Made(flat, (column.output,), output, shape[:-1]))
 
@@ -119,6 +120,7 @@ def _from_left(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
 
 def transposed(scope: Scope, source: str, shape: tuple[int, ...], output: str) -> Made:
     """The last two axes of a tensor swapped."""
+    scope.charge(prod(shape))
     indices = np.arange(prod(shape), dtype=np.int64).reshape(shape).swapaxes(-1, -2)
     return Made(Select(readonly(indices.ravel()), indices.shape), (source,), output, indices.shape)
 

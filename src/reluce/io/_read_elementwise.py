@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto
 
+from reluce.io._limits import TENSOR
 from reluce.io._proto import attributes
 from reluce.io._scope import Made, NotModelled, Scope, mismatch, operand
 from reluce.network import Activation, Add, Affine, Array, BatchNorm, Op, Relu, Select, Softmax, readonly
@@ -80,11 +81,14 @@ def _aligned(
         target = np.broadcast_shapes(shape, tuple(dims))
     except ValueError:
         raise mismatch(node, name, f"shape {dims} does not fit {source!r} of shape {list(shape)}") from None
-    return [] if target == shape else [expanded(source, shape, target, scope.fresh(base))]
+    return [] if target == shape else [expanded(scope, source, shape, target, scope.fresh(base))]
 
 
-def expanded(source: str, shape: tuple[int, ...], target: tuple[int, ...], output: str) -> Made:
+def expanded(scope: Scope, source: str, shape: tuple[int, ...], target: tuple[int, ...], output: str) -> Made:
     """``source`` repeated to the shape ``target`` by numpy's rules."""
+    if prod(target) > TENSOR:
+        raise NotModelled("its result is too large to follow")
+    scope.charge(prod(target))
     indices = np.broadcast_to(np.arange(prod(shape), dtype=np.int64).reshape(shape), target)
     return Made(Select(readonly(indices.ravel()), target), (source,), output, target)
 
@@ -102,7 +106,7 @@ def summed(
     made = []
     for name, own in ((a, a_shape), (b, b_shape)):
         if own != shape:
-            made.append(expanded(name, own, shape, scope.fresh(f"{output}/expanded")))
+            made.append(expanded(scope, name, own, shape, scope.fresh(f"{output}/expanded")))
             a, b = (made[-1].output if a == name else a), (made[-1].output if b == name else b)
     return (*made, Made(Add(), (a, b), output, shape))
 
@@ -136,7 +140,7 @@ def total(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
     if len(node.input) != 1:
         raise NotModelled("more than two addends")
     shape = scope.variable(node.input[0])
-    return (expanded(node.input[0], shape, shape, node.output[0]),)
+    return (expanded(scope, node.input[0], shape, shape, node.output[0]),)
 
 
 def batch_normalization(scope: Scope, node: NodeProto) -> tuple[Made, ...]:

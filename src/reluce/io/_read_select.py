@@ -100,10 +100,13 @@ def traced(
         For each output the numbers of the elements that one sample of it holds.
     """
     stride = sum(map(prod, shapes.values()))
+    scope.charge(stride)
     found: dict[str, Array] = {}
     for trial, size in enumerate(TRIALS) if scope.batched else ((0, 1),):
         for name, result in run(_indices(shapes, stride, size if scope.batched else None), trial):
             sample = _one_sample(result, size, stride) if scope.batched else result
+            if name not in found:
+                scope.charge(sample.size)
             if not np.array_equal(found.setdefault(name, sample), sample):
                 raise NotModelled("depends on the size of the batch")
     return found
@@ -162,7 +165,8 @@ def identity(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
     """Identity, and Dropout where it does nothing."""
     if node.op_type == "Dropout":
         _check_inference(scope, node)
-    return (_whole(scope, node, scope.values[operand(node, 0)].elem),)
+    scope.variable(operand(node, 0))
+    return (_whole(scope, node, scope.values[node.input[0]].elem),)
 
 
 def _check_inference(scope: Scope, node: NodeProto) -> None:
@@ -188,5 +192,6 @@ def cast(scope: Scope, node: NodeProto) -> tuple[Made, ...]:
 
 def _whole(scope: Scope, node: NodeProto, elem: int) -> Made:
     shape = scope.variable(operand(node, 0))
+    scope.charge(prod(shape))
     op = Select(readonly(np.arange(prod(shape), dtype=np.int64)), shape)
     return Made(op, (node.input[0],), node.output[0], shape, elem)

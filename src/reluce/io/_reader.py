@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 from onnx import ModelProto, NodeProto
@@ -11,7 +12,9 @@ from onnx import ModelProto, NodeProto
 from reluce.errors import ModelError
 from reluce.io._fold import folded
 from reluce.io._infer import inferred
+from reluce.io._limits import SAMPLE, TENSOR
 from reluce.io._loaded import Group
+from reluce.io._names import Names
 from reluce.io._proto import DEFAULT_DOMAINS, FLOATS, reads
 from reluce.io._read_dense import gemm, matmul
 from reluce.io._read_elementwise import (
@@ -25,6 +28,7 @@ from reluce.io._read_elementwise import (
     total,
 )
 from reluce.io._read_select import MOVES, cast, identity, move
+from reluce.io._schema import unknown_attributes
 from reluce.io._scope import Made, NotModelled, Scope, Value, sample_shape
 from reluce.network import (
     Activation,
@@ -84,7 +88,9 @@ class Reader:
     nodes: list[Node] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
+    names: Names = field(default_factory=Names)
+    places: dict[str, int] = field(default_factory=dict)  # where in `nodes` each one is, by name
+    size: int = 0  # numbers in one sample of all tensors
     matmuls: dict[str, int] = field(default_factory=dict)  # output of a MatMul that is one Dense -> its group
 
     def read(self, model: ModelProto, readers: Mapping[str, int]) -> None:
@@ -107,7 +113,8 @@ class Reader:
 
     def _node(self, index: int, node: NodeProto) -> None:
         standard = node.domain in DEFAULT_DOMAINS and (node.domain, node.op_type) not in self.functions
-        constants = folded(self.scope, node) if standard else None
+        strange = unknown_attributes(node, self.scope.opset) if standard else ""
+        constants = folded(self.scope, node) if standard and not strange else None
         if constants is not None:
             self.scope.values.update((n, v) for n, v in zip(node.output, constants, strict=False) if n)
             self.groups.append(Group((index,), ()))
@@ -115,17 +122,21 @@ class Reader:
         try:
             if not standard:
                 raise NotModelled(f"not a standard operator (domain {node.domain!r})")
+            if strange:
+                raise NotModelled(strange)
             if node.op_type not in RULES:
                 raise NotModelled("not modelled")
-            if all(self.scope.is_fixed(name) for name in reads(node)):
+            if node.input and node.input[0] and all(self.scope.is_fixed(name) for name in reads(node)):
                 self._unfold(node.input[0])
             made = RULES[node.op_type](self.scope, node)
+            if any(prod(entry.shape) > TENSOR for entry in made):
+                raise NotModelled("its result is too large to follow")
         except NotModelled as reason:
             self._opaque(index, node, str(reason))
             return
         except ModelError:
             raise
-        except (IndexError, TypeError, ValueError):
+        except (ArithmeticError, LookupError, TypeError, ValueError):
             # A rule takes a node to be what the standard says: an input is missing, or an attribute is of another type.
             self._opaque(index, node, "not as the standard has it")
             return
@@ -142,7 +153,7 @@ class Reader:
         inputs = (scope.batch_source(),) if scope.batched else ()
         op = Constant(readonly(array[0] if scope.batched else array))
         scope.values[name] = Value(value.elem, scope.dims(shape))
-        self.tensors[name] = Tensor(name, shape, value.dtype)
+        self.declare(name, shape)
         self.groups.append(Group((), (self.add(name, op, inputs, (name,)),)))
 
     def _made(self, index: int, node: NodeProto, made: tuple[Made, ...]) -> None:
@@ -171,7 +182,22 @@ class Reader:
             found = {values[name].channels for name in made.inputs}
             channels = found.pop() if len(found) == 1 else None
         values[made.output] = Value(elem, self.scope.dims(made.shape), channels=channels)
-        self.tensors[made.output] = Tensor(made.output, made.shape, values[made.output].dtype)
+        self.declare(made.output, made.shape)
+
+    def declare(self, name: str, shape: tuple[int, ...] | None) -> None:
+        """Add a tensor, whose value the scope knows.
+
+        Raises
+        ------
+        ModelError
+            When all tensors together are too large.
+        """
+        self.tensors[name] = tensor = Tensor(name, shape, self.scope.values[name].dtype)
+        self.size += tensor.size
+        if self.size > SAMPLE:
+            raise ModelError(
+                f"one sample of all tensors up to {name!r} holds {self.size:,} numbers; the limit is {SAMPLE:,}"
+            )
 
     def _opaque(self, index: int, node: NodeProto, why: str) -> None:
         scope = self.scope
@@ -182,8 +208,10 @@ class Reader:
                 continue
             if node.op_type in CHANNELLED and value.dims is not None and len(value.dims) >= 3:
                 value = replace(value, channels=0 if scope.batched else 1)
+            if value.dims is not None and prod(dim for dim in value.dims if dim is not None and dim > 0) > TENSOR:
+                value = Value(value.elem, None)  # nothing of that size is followed
             scope.values[name] = value
-            self.tensors[name] = Tensor(name, scope.sample(name), value.dtype)
+            self.declare(name, scope.sample(name))
             outputs.append(name)
         inputs = tuple(name for name in values if not scope.is_fixed(name))
         base = node.name or (outputs[0] if outputs else node.op_type)
@@ -191,11 +219,8 @@ class Reader:
         self.groups.append(Group((index,), (name,)))
 
     def add(self, base: str, op: Op, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> str:
-        name, count = base, 0
-        while name in self.names:
-            count += 1
-            name = f"{base}_{count}"
-        self.names.add(name)
+        name = self.names.fresh(base)
+        self.places[name] = len(self.nodes)
         self.nodes.append(Node(name, op, inputs, outputs))
         return name
 
@@ -221,15 +246,15 @@ class Reader:
         if array.size > 1 and array.shape[-1] != array.size:
             return False
         group = self.matmuls[product]
-        place = next(k for k, old in enumerate(self.nodes) if old.name == self.groups[group].made[0])
+        place = self.places[self.groups[group].made[0]]
         old = self.nodes[place]
         assert isinstance(old.op, Dense)
         bias = array if array.shape == shape[-1:] else readonly(np.broadcast_to(array.reshape(-1), shape[-1:]))
         self.nodes[place] = Node(old.name, Dense(old.op.weight, bias), old.inputs, (node.output[0],))
         self.groups[group] = Group((*self.groups[group].nodes, index), self.groups[group].made)
-        del self.tensors[product]
+        self.size -= self.tensors.pop(product).size
         scope.values[node.output[0]] = scope.values[product]
-        self.tensors[node.output[0]] = Tensor(node.output[0], shape, scope.values[product].dtype)
+        self.declare(node.output[0], shape)
         return True
 
 
@@ -254,5 +279,5 @@ def _constant_output(reader: Reader, output: str) -> None:
         op = Constant(readonly(array[0] if scope.batched else array))
         inputs = (scope.batch_source(),) if scope.batched else ()
         shape = array.shape[1:] if scope.batched else array.shape
-    reader.tensors[output] = Tensor(output, shape, value.dtype)
+    reader.declare(output, shape)
     reader.groups.append(Group((), (reader.add(output, op, inputs, (output,)),)))

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 import numpy as np
 from onnx import NodeProto
 
 from reluce.errors import ModelError
+from reluce.io._limits import TENSOR
+from reluce.io._names import Names
 from reluce.io._proto import FLOATS, PLAIN
 from reluce.network import Array, Op
 
 BATCH = -1  # the length of the batch axis in Value.dims
 TRIALS = (1, 2, 3)  # batch sizes at which whatever depends on the batch is tried
-LIMIT = 1 << 23  # elements: larger index tensors and folded constants are left alone
 
 
 class NotModelled(Exception):
@@ -68,7 +69,9 @@ class Made:
 class Scope:
     """All tensors known so far; grows as the reader walks the nodes."""
 
-    def __init__(self, opset: int, imports: Mapping[str, int], batched: bool, taken: Iterable[str]) -> None:
+    def __init__(
+        self, opset: int, imports: Mapping[str, int], batched: bool, taken: Iterable[str], budget: float = inf
+    ) -> None:
         self.opset = opset
         self.imports = imports
         self.batched = batched
@@ -76,16 +79,21 @@ class Scope:
         self.inputs: list[str] = []
         self.turned: dict[int, tuple[Array, Array]] = {}  # weights and their transposes, by the weights' ids
         self.wanted: frozenset[str] = frozenset()  # tensors that something reads, graph outputs included
-        self._taken = set(taken)
+        self.asked = self.lost = 0  # questions to the standard's implementation, and those that it did not survive
+        self.fresh = Names(taken).fresh  # a name that nothing else bears
+        self._budget = budget  # numbers that may still be made up
 
-    def fresh(self, base: str) -> str:
-        """A name that nothing else bears."""
-        name, count = base, 0
-        while not name or name in self._taken:
-            count += 1
-            name = f"{base}_{count}"
-        self._taken.add(name)
-        return name
+    def charge(self, numbers: int) -> None:
+        """Announce that index tensors or constants of so many elements are going to be made up.
+
+        Raises
+        ------
+        NotModelled
+            When there have been too many.
+        """
+        self._budget -= numbers
+        if self._budget < 0:
+            raise NotModelled("too many indices or computed constants to follow")
 
     def dims(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """All axes of a tensor of the given sample shape."""
@@ -133,7 +141,7 @@ class Scope:
         shape = self.sample(name)
         if shape is None:
             raise NotModelled(f"the shape of {name!r} is not known")
-        if prod(shape) > LIMIT:
+        if prod(shape) > TENSOR:
             raise NotModelled(f"{name!r} is too large to follow")
         return shape
 

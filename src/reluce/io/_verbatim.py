@@ -17,7 +17,7 @@ def same(old: Node, new: Node | None) -> bool:
 
 def untouched(old: Network, new: Network) -> bool:
     """Whether nothing was rewritten at all."""
-    present = {node.name: node for node in new.nodes}
+    present = new.by_name
     return len(old.nodes) == len(new.nodes) and all(same(node, present.get(node.name)) for node in old.nodes)
 
 
@@ -33,8 +33,7 @@ def verbatim(group: Group, before: Network, after: Network, written: Set[str]) -
     written
         The tensors that the original nodes write.
     """
-    present = {node.name: node for node in after.nodes}
-    original = {node.name: node for node in before.nodes}
+    present, original = after.by_name, before.by_name
     some = False
     for name in group.made:
         old, new = original[name], present.get(name)

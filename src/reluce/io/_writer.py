@@ -8,6 +8,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from reluce.io._loaded import OnnxLoaded
+from reluce.io._names import Names
 from reluce.io._proto import all_names, attributes, decode, encode, opset, reads
 from reluce.network import Array, Network, Node
 
@@ -20,22 +21,28 @@ class Writer:
         self.network = network
         self.model = model
         self.opset = opset(model)
-        self.written: list[tuple[int, NodeProto]] = []  # (place in the original file, node)
+        self._originals: dict[int, NodeProto] = {}  # those that stay, by their place in the file
+        self._new: list[tuple[int, NodeProto]] = []  # (place in the original file, node)
         self.kept: set[str] = set()  # outputs of original nodes
         self.claimed: dict[str, TensorProto] = {}  # new initialisers by name
         self._read = {info.name for info in model.graph.output}  # and the names that original nodes read
         self._node_names: set[str] = set()
-        self._taken = set(all_names(model.graph)) | set(network.tensors)
+        self.fresh = Names((*all_names(model.graph), *network.tensors)).fresh  # a name that nothing else bears
         self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
         computing = (index for group in loaded.groups if not group.made for index in group.nodes)
         self._computed = {name for index in computing for name in model.graph.node[index].output}
         self._origins: tuple[NodeProto, ...] = ()
         self._place = 0
 
+    @property
+    def written(self) -> tuple[tuple[int, NodeProto], ...]:
+        """The nodes of the new file, each with the place in the original file where it belongs."""
+        return *self._originals.items(), *self._new
+
     def keep(self, index: int) -> None:
         """Write an original node as it was."""
         node = self.model.graph.node[index]
-        self.written.append((index, node))
+        self._originals[index] = node
         self.kept.update(node.output)
         self._node_names.update([node.name] if node.name else [])
         self._read.update(reads(node))
@@ -43,7 +50,7 @@ class Writer:
     def discard(self, index: int) -> None:
         """Take back an original node, which is going to be written in another form."""
         node = self.model.graph.node[index]
-        self.written.remove((index, node))
+        del self._originals[index]
         self.kept.difference_update(node.output)
         self._place = index
 
@@ -68,20 +75,11 @@ class Writer:
         """Number of axes of a tensor, the batch included."""
         return len(self.network.shape(tensor)) + self.network.batched
 
-    def fresh(self, base: str) -> str:
-        """A name that nothing else bears."""
-        name, count = base, 0
-        while name in self._taken:
-            count += 1
-            name = f"{base}_{count}"
-        self._taken.add(name)
-        return name
-
     def node(self, kind: str, inputs: list[str], output: str, name: str = "", **flags: Any) -> str:
         """Write a node and return the name of its output."""
         name = self.fresh(name) if name in self._node_names else name
         self._node_names.update([name] if name else [])
-        self.written.append((self._place, helper.make_node(kind, inputs, [output], name=name, **flags)))
+        self._new.append((self._place, helper.make_node(kind, inputs, [output], name=name, **flags)))
         return output
 
     def step(self, kind: str, inputs: list[str], base: str, **flags: Any) -> str:

@@ -1,7 +1,7 @@
 """The network: operations, the immutable graph, and what it computes (float64 and exact)."""
 
 from reluce.network._dyadic import Dyadic, concatenate
-from reluce.network._evaluate import activation, evaluate, scatter
+from reluce.network._evaluate import activation, at_once, evaluate, scatter
 from reluce.network._graph import Network, Node, Tensor, validate
 from reluce.network._ops import (
     Activation,
@@ -37,6 +37,7 @@ __all__ = [
     "Softmax",
     "Tensor",
     "activation",
+    "at_once",
     "concatenate",
     "evaluate",
     "readonly",

@@ -28,6 +28,14 @@ from reluce.network._ops import (
     Softmax,
 )
 
+MOST_NUMBERS = 1 << 25
+"""Numbers that all tensors of a batch may hold together (256 MB in float64)."""
+
+
+def at_once(network: Network, most: int) -> int:
+    """How many samples to evaluate at once: at most ``most``, fewer where a sample is large."""
+    return max(1, min(most, MOST_NUMBERS // max(1, network.size)))
+
 
 def evaluate(
     network: Network,

@@ -70,6 +70,11 @@ class Network:
     batched: bool = True
 
     @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """The nodes by their names."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
     def producer(self) -> Mapping[str, Node]:
         """The node that writes each tensor (graph inputs have none)."""
         return {name: node for node in self.nodes for name in node.outputs}
@@ -105,6 +110,11 @@ class Network:
         if shape is None:
             raise ModelError(f"the shape of tensor {name!r} is not known")
         return shape
+
+    @cached_property
+    def size(self) -> int:
+        """Numbers in one sample of all tensors together."""
+        return sum(tensor.size for tensor in self.tensors.values())
 
     def entries(self, name: str) -> int:
         """How many numbers tell something of each coordinate of a tensor; one in all where its shape is not known."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from reluce.bounds import Settled
 from reluce.domain import Box
-from reluce.network import Array, Network, Node, evaluate
+from reluce.network import Array, Network, Node, at_once, evaluate
 from reluce.prove._ascent import Climb, Goals, Points, climb, goals_of, multiplications, vertices
 from reluce.prove._witnesses import BATCH, Witnesses, by_unit
 
@@ -182,11 +182,11 @@ class Search:
         return {name: np.concatenate([part[name].astype(np.float32) for part in parts]) for name in parts[-1]}
 
     def _z(self, node: Node, points: Points) -> Array:
-        z, size = node.inputs[0], len(next(iter(points.values())))
+        z, size, step = node.inputs[0], len(next(iter(points.values()))), at_once(self.network, BATCH)
         with np.errstate(over="ignore", invalid="ignore"):
             parts = [
-                evaluate(self.network, {name: x[k : k + BATCH] for name, x in points.items()}, until=z)[z]
-                for k in range(0, size, BATCH)
+                evaluate(self.network, {name: x[k : k + step] for name, x in points.items()}, until=z)[z]
+                for k in range(0, size, step)
             ]
         return np.concatenate(parts)
 

@@ -57,7 +57,7 @@ def layer_facts(network: Network, node: Node, witnesses: Witnesses, bounds: Boun
         RUNGS[r] if v <= Verdict.ACTIVE else Rung.WITNESS if v == Verdict.UNSTABLE else Rung.NONE
         for r, v in zip(rung, verdict, strict=True)
     )
-    reason = "" if node in witnesses.layers else "behind an operation that is not modelled"
+    reason = "" if node.name in witnesses.positive else "behind an operation that is not modelled"
     ends, signs = (known.lower, known.upper), (positive, negative)
     attested = np.full(len(verdict), Verdict.UNDECIDED, dtype=np.int8)
     reached = witnesses.best.get(node.name, np.full((2, len(verdict)), -np.inf))

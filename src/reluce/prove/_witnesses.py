@@ -14,7 +14,7 @@ import numpy as np
 
 from reluce.bounds import Interval, exact_intervals, float_error
 from reluce.domain import Box
-from reluce.network import Array, Dyadic, Network, Node, Relu, evaluate
+from reluce.network import Array, Dyadic, Network, Node, Opaque, Relu, at_once, evaluate
 
 BATCH = 1024
 """Samples that are evaluated at once."""
@@ -52,7 +52,8 @@ class Witnesses:
     def __init__(self, network: Network, box: Box, intervals: Mapping[str, Interval]) -> None:
         self.network, self.box = network, box
         errors = float_error(network, intervals, np.dtype(np.float64))
-        self.layers = [node for node in network.relus if _visible(network, node, errors)]
+        seen = errors.keys() - _hidden(network)
+        self.layers = [node for node in network.relus if node.inputs[0] in seen]
         self._error = {node.name: by_unit(errors[node.inputs[0]][None], node).max(axis=(0, 1)) for node in self.layers}
         self.positive = {node.name: np.full(len(self._error[node.name]), LACKING) for node in self.layers}
         self.negative = {node.name: np.full(len(self._error[node.name]), LACKING) for node in self.layers}
@@ -92,8 +93,9 @@ class Witnesses:
         """
         found = 0
         samples = len(next(iter(points.values())))
-        for start in range(0, samples, BATCH):
-            batch = {name: values[start : start + BATCH] for name, values in points.items()}
+        step = at_once(self.network, BATCH)
+        for start in range(0, samples, step):
+            batch = {name: values[start : start + step] for name, values in points.items()}
             found += self._feed(batch)
         return found
 
@@ -240,21 +242,22 @@ class Witnesses:
         samples = len(next(iter(points.values())))
         lacking = np.logical_or(*self.open(node))
         found = [np.zeros(0, dtype=bool)]
-        for start in range(0, samples, BATCH):
-            batch = {name: values[start : start + BATCH] for name, values in points.items()}
+        step = at_once(self.network, BATCH)
+        for start in range(0, samples, step):
+            batch = {name: values[start : start + step] for name, values in points.items()}
             with np.errstate(over="ignore", invalid="ignore"):
                 z = by_unit(evaluate(self.network, batch, until=node.inputs[0])[node.inputs[0]], node)
             found.append((lacking & ~(np.abs(z) > self._error[node.name])).any(axis=(1, 2)))
         return np.concatenate(found)
 
 
-def _visible(network: Network, node: Node, errors: Mapping[str, Array]) -> bool:
-    return node.inputs[0] in errors and not _behind_opaque(network, node)
-
-
-def _behind_opaque(network: Network, node: Node) -> bool:
-    behind = network.ancestors([node.inputs[0]])
-    return any(behind & set(other.outputs) for other in network.opaque)
+def _hidden(network: Network) -> set[str]:
+    """The tensors behind nodes that are not modelled: nothing can be evaluated there."""
+    found: set[str] = set()
+    for node in network.nodes:
+        if isinstance(node.op, Opaque) or not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return found
 
 
 def by_unit(z: Array, node: Node) -> Array:

@@ -1,7 +1,8 @@
-"""Running: deadlines and interruption, the journal of a run, files that one run at a time may write."""
+"""Running: deadlines and interruption, the journal, files that one run at a time may write, processes under limits."""
 
 from reluce.run._deadline import Deadline
 from reluce.run._journal import Journal
 from reluce.run._lock import Taken, open_locked
+from reluce.run._sandbox import Failed, Limits, Lost, Sandbox
 
-__all__ = ["Deadline", "Journal", "Taken", "open_locked"]
+__all__ = ["Deadline", "Failed", "Journal", "Limits", "Lost", "Sandbox", "Taken", "open_locked"]
