@@ -132,7 +132,11 @@ def inside(name: str, data: Path | None, options: list[str], reproduce: Path | N
         from fuzz_targets import TARGETS, read_pairs, write_pairs
 
         write_pairs(FOLDER / "pairs")
-    small = sorted(path for path in data.rglob("*") if path.is_file() and path.stat().st_size < LARGEST_SEED) if data else []
+    small = (
+        sorted(path for path in data.rglob("*") if path.is_file() and path.stat().st_size < LARGEST_SEED)
+        if data
+        else []
+    )
     target = TARGETS[name](read_pairs(FOLDER / "pairs"), small)
     if reproduce:
         target.run(reproduce.read_bytes())
@@ -153,7 +157,9 @@ def inside(name: str, data: Path | None, options: list[str], reproduce: Path | N
 
     # What asks for terabytes is refused by the system, and MemoryError is a finding.
     resource.setrlimit(resource.RLIMIT_AS, (4 * MEMORY << 20,) * 2)
-    atheris.Setup([sys.argv[0], *options], lambda content: run(target, content, FOLDER / name / "findings"), custom_mutator=mutate)
+    atheris.Setup(
+        [sys.argv[0], *options], lambda content: run(target, content, FOLDER / name / "findings"), custom_mutator=mutate
+    )
     atheris.Fuzz()
 
 

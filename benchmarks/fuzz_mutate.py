@@ -240,7 +240,24 @@ def zipped(parts: Sequence[tuple[str, bytes]], how: int = zipfile.ZIP_DEFLATED) 
     return file.getvalue()
 
 
-TYPES = ("<f8", "<f4", "<f2", ">f8", "<i8", "|u1", "|b1", "<U4", "|S3", "|O", "<c16", "<M8[s]", "<f16", "|V8", "[]", "x")
+TYPES = (
+    "<f8",
+    "<f4",
+    "<f2",
+    ">f8",
+    "<i8",
+    "|u1",
+    "|b1",
+    "<U4",
+    "|S3",
+    "|O",
+    "<c16",
+    "<M8[s]",
+    "<f16",
+    "|V8",
+    "[]",
+    "x",
+)
 
 
 def member(data: bytes, generator: Generator, plain: Plain) -> bytes:
@@ -274,7 +291,7 @@ def member(data: bytes, generator: Generator, plain: Plain) -> bytes:
 
 WORDS = re.compile(rb"[A-Za-z_][A-Za-z_0-9]*|[0-9.eE+-]+|\s+|.", re.DOTALL)
 SNIPPETS = tuple(
-    b"( ) (( )) [ ] , = <= >= < > == != + - * ; // \" 0 -0 1 -1 1e308 1e-400 1e9999 1e999999999 .5 5. nan inf 1/3 0x1 and or "
+    b'( ) (( )) [ ] , = <= >= < > == != + - * ; // " 0 -0 1 -1 1e308 1e-400 1e9999 1e999999999 .5 5. nan inf 1/3 0x1 and or '
     b"assert declare-const declare-fun declare-network declare-input declare-output Real float32 X_0 X_1 X_99 Y_0 X Y "
     b"X[0] X[9] (assert (<=X_0 (<=X_0 (or (and (vnnlib-version <2.0>) <1.0> x=0,1 \n \r \0 \xff \xc3\xa9".split(b" ")
 )

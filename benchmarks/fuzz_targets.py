@@ -147,7 +147,9 @@ def same_at_points(original: bytes, compressed: bytes, box: Box, proved: Proved)
     for feed in feeds:
         given = {name: x.astype(np.float64) for name, x in feed.items()} if wide else feed
         try:
-            results = [ReferenceEvaluator(ModelProto.FromString(data)).run(None, given) for data in (original, compressed)]
+            results = [
+                ReferenceEvaluator(ModelProto.FromString(data)).run(None, given) for data in (original, compressed)
+            ]
         except Exception:  # nor can it: left undecided
             return True
         for y, y_small, promised in zip(*results, proved.epsilon.values(), strict=True):

@@ -33,7 +33,7 @@ from reluce.domain._vnnlib_text import Specification, parse
 from reluce.errors import DomainError
 from reluce.network import Array, Network
 
-LONGEST = 1 << 26
+LONGEST = 1 << 24
 """Bytes of a specification; parsed, it takes a hundred times as many."""
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -68,7 +68,10 @@ def load_vnnlib(network: Network, path: str | Path) -> Box:
     chosen, tensors = _choose(specification, shapes, label)
     _demand_one_use(specification, chosen, label)
     reader = FormulaReader(specification.numbers, chosen.name, tensors)
-    formula = reader.read(specification)
+    try:
+        formula = reader.read(specification)
+    except DomainError as error:
+        raise DomainError(f"{label}: {error}") from None
     try:
         ends = enclose(formula, range(size))
     except NoPoint as error:
