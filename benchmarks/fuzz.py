@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of everything that reads a file, with atheris (`pip install '.[fuzz]'`; Linux, CPython 3.11+).
+"""Coverage-guided fuzzing of everything that reads a file, with atheris (`pip install '.[fuzz]'`; Linux only).
 
     python benchmarks/fuzz.py [model] [certificate] [domain] [--seconds 1200] [--data ../shared] [--runs N]
 

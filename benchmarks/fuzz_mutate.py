@@ -7,19 +7,20 @@ Each mutator takes the bytes of one input, a seeded generator and `plain`, which
 from __future__ import annotations
 
 import io
-import json
 import re
 import struct
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from forge import NETWORKS, TEXTS, NotHere
 from google.protobuf.message import DecodeError, Message
 from onnx import ModelProto
 
 from certificates import Case
+from forge import NETWORKS, TEXTS, NotHere
 from reluce.certificate._container import pack
 from reluce_checker import Unreadable
 from reluce_checker._container import MAGIC, VERSION, unpack
@@ -31,12 +32,17 @@ Mutator = Callable[[bytes, Generator, Plain], bytes]
 
 NUMBERS = (0, 1, -1, 2, 3, 7, 8, 127, 128, 255, 4096, 1 << 15, 1 << 20, (1 << 31) - 1, 1 << 31, 1 << 40, (1 << 63) - 1)
 FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, 1e-310, 3e38, 1e300, float("inf"), float("-inf"), float("nan"))
-OPERATORS = tuple(
-    "Gemm MatMul Add Sub Mul Div Neg Sum BatchNormalization Relu Sigmoid Tanh Softplus LeakyRelu Elu HardSigmoid Clip "
-    "Softmax LogSoftmax Identity Dropout Cast Reshape Flatten Squeeze Unsqueeze Transpose Slice Gather Split Expand Tile "
-    "Concat Constant ConstantOfShape Shape Size Range Conv MaxPool Pad ReduceSum If Loop Scan LSTM Where Einsum".split()
-)
-ATTRIBUTES = tuple("alpha beta transA transB axis axes perm shape to value pads starts ends steps keepdims".split())
+OPERATORS = (
+    "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Neg", "Sum", "BatchNormalization", "Relu", "Sigmoid", "Tanh",
+    "Softplus", "LeakyRelu", "Elu", "HardSigmoid", "Clip", "Softmax", "LogSoftmax", "Identity", "Dropout", "Cast",
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Split", "Expand", "Tile", "Concat",
+    "Constant", "ConstantOfShape", "Shape", "Size", "Range", "Conv", "MaxPool", "Pad", "ReduceSum", "If", "Loop",
+    "Scan", "LSTM", "Where", "Einsum",
+)  # fmt: skip
+ATTRIBUTES = (
+    "alpha", "beta", "transA", "transB", "axis", "axes", "perm", "shape", "to", "value", "pads", "starts", "ends",
+    "steps", "keepdims",
+)  # fmt: skip
 
 
 def pick(generator: Generator, items: Sequence[Any]) -> Any:
@@ -135,15 +141,11 @@ def scalar(generator: Generator, value: Any, field: Any, model: ModelProto, plai
 
 def payload(certificate: bytes) -> bytes:
     """What is inside the container of a certificate."""
-    import zlib
-
     return zlib.decompress(certificate[20:])
 
 
 def certificate_in(data: bytes) -> bytes:
     """A container around an input, with the right length."""
-    import zlib
-
     return MAGIC + struct.pack("<IQ", VERSION, len(data)) + zlib.compress(data, 1)
 
 
@@ -230,8 +232,6 @@ def arrays(data: bytes, generator: Generator, plain: Plain) -> bytes:
 
 def zipped(parts: Sequence[tuple[str, bytes]], how: int = zipfile.ZIP_DEFLATED) -> bytes:
     """An archive of some members."""
-    import warnings
-
     file = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w", how) as archive:
         warnings.simplefilter("ignore")  # of a name that is there twice
@@ -291,7 +291,8 @@ def member(data: bytes, generator: Generator, plain: Plain) -> bytes:
 
 WORDS = re.compile(rb"[A-Za-z_][A-Za-z_0-9]*|[0-9.eE+-]+|\s+|.", re.DOTALL)
 SNIPPETS = tuple(
-    b'( ) (( )) [ ] , = <= >= < > == != + - * ; // " 0 -0 1 -1 1e308 1e-400 1e9999 1e999999999 .5 5. nan inf 1/3 0x1 and or '
+    b'( ) (( )) [ ] , = <= >= < > == != + - * ; // " 0 -0 1 -1 1e308 1e-400 1e9999 1e999999999 .5 5. nan inf 1/3 0x1 '
+    b"and or "
     b"assert declare-const declare-fun declare-network declare-input declare-output Real float32 X_0 X_1 X_99 Y_0 X Y "
     b"X[0] X[9] (assert (<=X_0 (<=X_0 (or (and (vnnlib-version <2.0>) <1.0> x=0,1 \n \r \0 \xff \xc3\xa9".split(b" ")
 )
@@ -323,8 +324,3 @@ def text(data: bytes, generator: Generator, plain: Plain) -> bytes:
             case _:
                 words[k] = pick(generator, SNIPPETS)
     return b"".join(words)
-
-
-def as_json(value: Any) -> bytes:
-    """A value as the bytes of a JSON text."""
-    return json.dumps(value).encode()

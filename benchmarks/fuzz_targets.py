@@ -1,7 +1,7 @@
 """What is fuzzed: a class for each target, with its seeds, its mutator and the properties that a run has to have.
 
-An input is a byte that picks a variant, and what that variant reads. A run returns quietly; `Finding`, or any error that
-is not one of our own, is a finding.
+An input is a byte that picks a variant, and what that variant reads. A run returns quietly; `Finding`, or any
+error that is not one of our own, is a finding.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from typing import Any, Protocol
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 import numpy as np
-from forge import NETWORKS, NotHere, bases
+import tiny_models
+from onnx import ModelProto
+
+from certificates import Case, contents, difference, domain_of, sealed, touching_case, true
+from certificates import box_key as key_of
+from forge import NETWORKS, NotHere, bases, resealed
 from fuzz_mutate import Generator, Plain, arrays, certificate_in, payload, pick, text
 from fuzz_mutate import certificate as mutate_certificate
 from fuzz_mutate import model as mutate_model
-from onnx import ModelProto
-
-import tiny_models
-from certificates import Case, contents, difference, domain_of, sealed, touching, touching_case, true
-from certificates import box_key as key_of
-from forge import resealed
 from reluce.domain import Box, load_box, load_data, load_vnnlib, make_box
 from reluce.errors import DomainError, ModelError
 from reluce.io import loads, measure, serialise
@@ -239,7 +238,8 @@ VNNLIB_TEXTS = (
     b"(declare-const X_0 Real)\n(declare-const X_1 Real)\n(declare-const Y_0 Real)\n(declare-const Y_1 Real)\n"
     b"(assert (<= X_0 0.6))\n(assert (>= X_0 -1e-2)) ; end\n(assert (or (and (<= X_1 1) (>= X_1 0)) (and (<= X_1 3) "
     b"(>= X_1 2))))\n(assert (<= (+ X_0 (* 2.0 X_1)) 5.0))\n(assert (<= Y_0 Y_1))\n",
-    b"(vnnlib-version <2.0>)\n(declare-network N\n  (declare-input X float32 [1,2])\n  (declare-output Y float32 [1,2])\n)\n"
+    b"(vnnlib-version <2.0>)\n(declare-network N\n  (declare-input X float32 [1,2])\n"
+    b"  (declare-output Y float32 [1,2])\n)\n"
     b"(assert (and (<= X[0,0] 1.5) (>= X[0,0] -0.25) (<= X[0,1] 1.0) (>= X[0,1] 0.0)))\n(assert (> Y[0,0] Y[0,1]))\n",
 )
 NNET_TEXT = (

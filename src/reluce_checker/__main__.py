@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--memory", metavar="GIB", type=_positive, default=MEMORY, help="give up beyond this (default: %(default)g)"
     )
-    parser.add_argument("--seconds", metavar="S", type=int, help="give up after so many (default: never)")
+    parser.add_argument("--seconds", metavar="S", type=_whole, help="give up after so many (default: never)")
     given = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     code, message = _apart(given)
     (sys.stderr if code else sys.stdout).write(message + "\n")
@@ -135,6 +135,10 @@ def _positive(text: str) -> float:
     if not 0 < number < 1e6:
         raise ValueError(text)
     return number
+
+
+def _whole(text: str) -> int:
+    return int(_positive(str(int(text))))
 
 
 def text(found: Proved) -> str:

@@ -30,7 +30,6 @@ from reluce_checker._read_proto import (
 from reluce_checker._read_scope import FLOATS, Made, Scope
 from reluce_checker._read_shapes import outputs as outputs_of
 
-
 MOST_NODES = 100_000
 """Nodes of a network."""
 

@@ -1,6 +1,6 @@
-"""Arrays in ``.npy`` and ``.npz`` files, read with care: nothing is allocated for what a file only claims to hold.
+r"""Arrays in ``.npy`` and ``.npz`` files, read with care: nothing is allocated for what a file only claims to hold.
 
-An ``.npy`` file is ``\\x93NUMPY``, a version, the length of its header, the header (a Python dictionary with the keys
+An ``.npy`` file is ``\x93NUMPY``, a version, the length of its header, the header (a Python dictionary with the keys
 ``descr``, ``fortran_order`` and ``shape``), and the numbers. An ``.npz`` file is a zip archive of them. numpy's reader
 takes all of these at their word.
 
