@@ -42,7 +42,7 @@ class Archive:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 members = archive.infolist()
         except Exception as error:  # zipfile lets through whatever it meets
-            raise Unreadable(f"the domain file cannot be used: {error or type(error).__name__}") from error
+            raise Unreadable(f"the domain file cannot be used: {_reason(error)}") from error
         self._members = {member.filename: member for member in members}
         if len(self._members) < len(members):
             raise Unreadable("the domain file cannot be used: it has two members of one name")
@@ -61,7 +61,7 @@ class Archive:
         try:
             return _array(self._bytes(name, LONGEST_HEADER + 8 * most), most)
         except Exception as error:
-            raise Unreadable(f"the domain file cannot be used: {name!r}: {error or type(error).__name__}") from error
+            raise Unreadable(f"the domain file cannot be used: {name!r}: {_reason(error)}") from error
 
     def _bytes(self, name: str, most: int) -> bytes:
         member = self._members.get(f"{name}.npy")
@@ -91,3 +91,7 @@ def _array(content: bytes, most: int) -> Array:
     if prod(shape) * dtype.itemsize != len(numbers):
         raise ValueError(f"its shape {shape} does not fit its {len(numbers)} bytes")
     return np.frombuffer(numbers, dtype).reshape(shape, order="F" if header["order"] == "True" else "C")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
