@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 RELUCE_DATA ?= ../shared
+SECONDS ?= 1200
 
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth bench-certificates bench-guard bench-crash train-example long clean
+.PHONY: help demo fuzz test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth bench-certificates bench-guard bench-crash train-example long clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +68,9 @@ forge: .venv/dev.stamp ## forged certificates, random networks and lying engines
 mutants: .venv/dev.stamp ## mutation testing of the checker (hours)
 	$(BIN)/python benchmarks/mutants.py --count 1000
 
+fuzz: .venv/fuzz.stamp ## fuzz everything that reads a file (SECONDS for each of three targets; Linux)
+	$(BIN)/python benchmarks/fuzz.py --seconds $(SECONDS) $(if $(wildcard $(RELUCE_DATA)),--data $(RELUCE_DATA))
+
 train-example: .venv/core.stamp ## train examples/digits.onnx again
 	$(BIN)/python examples/train_digits.py
 
@@ -88,4 +92,8 @@ $(BIN)/python:
 
 .venv/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+.venv/fuzz.stamp: .venv/dev.stamp
+	$(PIP_INSTALL) --editable '.[fuzz]'
 	@touch $@

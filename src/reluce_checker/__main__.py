@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+import json
+import os
+import signal
+import stat
 import sys
 import zlib
 from pathlib import Path
@@ -17,7 +21,10 @@ from reluce_checker._graph import Graph
 PROVED, NOT_PROVED, USAGE, UNREADABLE = 0, 1, 2, 3
 
 LARGEST = 1 << 31
-"""Bytes of a decompressed network; a protobuf cannot be larger."""
+"""Bytes of a file, decompressed or not; a protobuf cannot be larger."""
+
+MEMORY = 16.0
+"""GiB that the checker takes at most, unless it is told otherwise."""
 
 EPILOG = """exit codes: 0 proved, 1 not proved, 2 a request that makes no sense, 3 a file that cannot be relied upon"""
 
@@ -42,7 +49,56 @@ def main(arguments: list[str] | None = None) -> int:
         help="range of all inputs, or of one; repeatable; exact decimals",
     )
     parser.add_argument("--domain", metavar="BOX", help="an .npz with lo and hi (NAME.lo and NAME.hi for each input)")
+    parser.add_argument(
+        "--memory", metavar="GIB", type=_positive, default=MEMORY, help="give up beyond this (default: %(default)g)"
+    )
+    parser.add_argument("--seconds", metavar="S", type=_whole, help="give up after so many (default: never)")
     given = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+    code, message = _apart(given)
+    (sys.stderr if code else sys.stdout).write(message + "\n")
+    return code
+
+
+def _apart(given: argparse.Namespace) -> tuple[int, str]:
+    """Check in a process of its own, whose memory and time are limited: a small file can ask for any amount of both."""
+    if not hasattr(os, "fork"):  # Windows, which has no such limits either
+        return _judged(given)
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(ours)
+            _limit(given.memory, given.seconds)
+            with os.fdopen(theirs, "w") as pipe:
+                json.dump(_judged(given), pipe)
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    try:
+        code, message = json.loads(said)
+    except ValueError:  # it died before it had said all
+        limits = f"{given.memory:g} GiB" + (f" or {given.seconds} seconds" if given.seconds else "")
+        return NOT_PROVED, f"not proved: the checker gave up, most likely beyond {limits}"
+    return int(code), str(message)
+
+
+def _limit(gib: float, seconds: int | None) -> None:
+    """Let this process take no more memory, and die when the time is over."""
+    import resource
+
+    limits = [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([int(gib * 2**30), *limits]),) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if seconds:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(seconds)
+
+
+def _judged(given: argparse.Namespace) -> tuple[int, str]:
+    """The exit code, and what was proved or the first thing that fails."""
     try:
         if bool(given.ranges) == bool(given.domain):
             raise Usage("say on which inputs: --range LO,HI or --domain BOX.npz, one of them")
@@ -53,15 +109,14 @@ def main(arguments: list[str] | None = None) -> int:
             lambda graph: _domain(graph, given.ranges, given.domain),
         )
     except Usage as error:
-        return _fail(f"usage: {error}", USAGE)
+        return USAGE, f"usage: {error}"
     except Unreadable as error:
-        return _fail(f"unreadable: {error}", UNREADABLE)
+        return UNREADABLE, f"unreadable: {error}"
     except NotProved as error:
-        return _fail(f"not proved: {error}", NOT_PROVED)
+        return NOT_PROVED, f"not proved: {error}"
     except (MemoryError, RecursionError) as error:
-        return _fail(f"not proved: the checker gave up ({type(error).__name__})", NOT_PROVED)
-    sys.stdout.write(text(found) + "\n")
-    return PROVED
+        return NOT_PROVED, f"not proved: the checker gave up ({type(error).__name__})"
+    return PROVED, text(found)
 
 
 def _joined(arguments: list[str]) -> list[str]:
@@ -73,6 +128,17 @@ def _joined(arguments: list[str]) -> list[str]:
         else:
             found.append(word)
     return found
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1e6:
+        raise ValueError(text)
+    return number
+
+
+def _whole(text: str) -> int:
+    return int(_positive(str(int(text))))
 
 
 def text(found: Proved) -> str:
@@ -95,11 +161,6 @@ def text(found: Proved) -> str:
     )
 
 
-def _fail(message: str, code: int) -> int:
-    sys.stderr.write(message + "\n")
-    return code
-
-
 def _domain(graph: Graph, ranges: list[str], box: str | None) -> Domain:
     return from_ranges(graph, ranges) if box is None else from_npz(graph, _read(box))
 
@@ -120,7 +181,13 @@ def _bytes(name: str) -> bytes:
 
 def _read(name: str) -> bytes:
     try:
-        return Path(name).read_bytes()
+        path = Path(name)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:  # a pipe may never end
+            raise Unreadable(f"{name}: not a regular file, or more than {LARGEST} bytes")
+        return path.read_bytes()
+    except Unreadable:
+        raise
     except (OSError, ValueError) as error:
         raise Unreadable(f"{name}: {error}") from error
 

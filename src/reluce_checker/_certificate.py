@@ -125,10 +125,10 @@ def read_certificate(data: bytes) -> Certificate:
         Saying what is wrong.
     """
     top = _Part(unpack(data), "certificate")
-    facts: dict[str, tuple[Fact, ...]] = {}
+    facts: dict[str, list[Fact]] = {}
     for part in top.parts("facts"):
         fact = _fact(part)
-        facts[fact.tensor] = (*facts.get(fact.tensor, ()), fact)
+        facts.setdefault(fact.tensor, []).append(fact)
     return Certificate(
         original=top.part("original").text("sha256"),
         compressed=top.part("compressed").text("sha256"),
@@ -139,7 +139,7 @@ def read_certificate(data: bytes) -> Certificate:
         epsilon={name: part.floats("values", 1) for name, part in top.named("epsilon", "output")},
         points={name: part.floats("values", 2) for name, part in top.named("points", "input")},
         slopes={n: (part.slopes("above", 1), part.slopes("below", 1)) for n, part in top.named("slopes", "tensor")},
-        facts=facts,
+        facts={name: tuple(found) for name, found in facts.items()},
         stable={n: Stable(part.rows("inactive"), part.rows("active")) for n, part in top.named("stable", "tensor")},
         relations={name: _relation(part) for name, part in top.named("relations", "tensor")},
         guard=top.printable("guard") if top.has("guard") else None,

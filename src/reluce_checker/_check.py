@@ -83,7 +83,9 @@ def check(original: bytes, compressed: bytes, certificate: bytes, domain: Callab
         return _check(original, compressed, certificate, domain)
     except (Unreadable, NotProved, Usage):
         raise
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # whatever was not foreseen proves nothing
+    except (MemoryError, RecursionError) as error:
+        raise NotProved(f"the checker gave up ({type(error).__name__})") from error
+    except Exception as error:  # whatever was not foreseen proves nothing
         raise NotProved(f"the files cannot be followed: {type(error).__name__}: {error}") from error
 
 

@@ -30,6 +30,9 @@ LARGEST = 1 << 31
 LONGEST = 1 << 23
 """Most bytes of its text; lists and objects of it take up to a hundred times as much memory."""
 
+SHARED = 1 << 26
+"""Arrays may share bytes: together they have at most so many more than there are."""
+
 DEEPEST = 12
 """Deepest nesting of the text."""
 
@@ -61,7 +64,8 @@ def unpack(data: bytes) -> dict[str, Any]:
         raise Unreadable(f"the certificate's text is not JSON: {error}") from error
     if not isinstance(text, dict) or set(text) == {"array"}:
         raise Unreadable("the certificate's text is not an object")
-    filled = _filled(text, memoryview(body)[end:], 0)
+    arrays = memoryview(body)[end:]
+    filled = _filled(text, arrays, [len(arrays) + SHARED], 0)
     return {str(key): value for key, value in filled.items()}
 
 
@@ -80,20 +84,20 @@ def _refuse(name: str) -> float:
     raise ValueError(f"{name} is not a number")
 
 
-def _filled(value: Any, arrays: memoryview, depth: int) -> Any:
-    """The text with every reference replaced by its array."""
+def _filled(value: Any, arrays: memoryview, left: list[int], depth: int) -> Any:
+    """The text with every reference replaced by its array; ``left`` counts the bytes that may still be referred to."""
     if depth > DEEPEST:
         raise Unreadable("the certificate's text is nested too deeply")
     if isinstance(value, dict):
         if set(value) == {"array"}:
-            return _array(value["array"], arrays)
-        return {key: _filled(part, arrays, depth + 1) for key, part in value.items()}
+            return _array(value["array"], arrays, left)
+        return {key: _filled(part, arrays, left, depth + 1) for key, part in value.items()}
     if isinstance(value, list):
-        return [_filled(part, arrays, depth + 1) for part in value]
+        return [_filled(part, arrays, left, depth + 1) for part in value]
     return value
 
 
-def _array(reference: Any, arrays: memoryview) -> np.ndarray[Any, Any]:
+def _array(reference: Any, arrays: memoryview, left: list[int]) -> np.ndarray[Any, Any]:
     match reference:
         case [int(offset), str(kind), list(shape)] if kind in TYPES and all(type(n) is int for n in shape):
             kind = TYPES[kind]
@@ -104,4 +108,7 @@ def _array(reference: Any, arrays: memoryview) -> np.ndarray[Any, Any]:
     end = offset + prod(shape) * np.dtype(kind).itemsize
     if end > len(arrays) or prod(n or 1 for n in shape) > LARGEST:
         raise Unreadable("the certificate refers to an array beyond its end")
+    left[0] -= end - offset
+    if left[0] < 0:  # a few bytes of text for each array, and as much memory as is wished
+        raise Unreadable("the certificate refers to the same bytes again and again")
     return np.frombuffer(arrays[offset:end], dtype=kind).reshape(shape)

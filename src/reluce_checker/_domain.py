@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 
+from reluce_checker._arrays import Archive
 from reluce_checker._errors import Unreadable, Usage
 from reluce_checker._exact import Exact
 from reluce_checker._graph import Array, Graph, objects
@@ -60,22 +59,19 @@ def from_npz(graph: Graph, data: bytes) -> Domain:
         When it is not such a file, or does not fit the network.
     """
     only = graph.inputs[0] if len(graph.inputs) == 1 else None
-    found = {}
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            for name in graph.inputs:
-                prefix = "" if name == only and f"{name}.lo" not in arrays else f"{name}."
-                found[name] = tuple(_ends(arrays[prefix + side], graph.size(name)) for side in ("lo", "hi"))
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise Unreadable(f"the domain file cannot be used: {error}") from error
-    return demand_box(graph, {name: (low, high) for name, (low, high) in found.items()})
+    arrays, found = Archive(data), {}
+    for name in graph.inputs:
+        prefix, size = "" if name == only and f"{name}.lo" not in arrays else f"{name}.", graph.size(name)
+        low, high = (_ends(arrays.array(prefix + side, max(size, 1)), size) for side in ("lo", "hi"))
+        found[name] = low, high
+    return demand_box(graph, found)
 
 
 def _ends(values: Array, size: int) -> Array:
-    if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8 or not np.isfinite(values).all():
-        raise ValueError("its ends must be finite numbers")
+    if not np.isfinite(values).all():
+        raise Unreadable("the domain file cannot be used: its ends must be finite numbers")
     if values.size not in (1, size):
-        raise ValueError(f"an end has {values.size} numbers where the input has {size}")
+        raise Unreadable(f"the domain file cannot be used: an end has {values.size} numbers where the input has {size}")
     numbers = [Fraction(x) for x in values.ravel().tolist()]
     return objects(numbers if len(numbers) == size else numbers * size)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import prod
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from reluce_checker._errors import Unreadable
 from reluce_checker._graph import Constant, Graph, Node, Opaque
-from reluce_checker._read_call import FAILURES, FORMATS, Call, Value, known
+from reluce_checker._read_call import FAILURES, FORMATS, MOST_ELEMENTS, Call, Value, known
 from reluce_checker._read_constants import computed
 from reluce_checker._read_dense import fused
 from reluce_checker._read_ops import RULES
@@ -27,6 +29,9 @@ from reluce_checker._read_proto import (
 )
 from reluce_checker._read_scope import FLOATS, Made, Scope
 from reluce_checker._read_shapes import outputs as outputs_of
+
+MOST_NODES = 100_000
+"""Nodes of a network."""
 
 
 def read_graph(data: bytes, batch: int = 1) -> Graph:
@@ -51,6 +56,8 @@ def read_graph(data: bytes, batch: int = 1) -> Graph:
     """
     model = parse(data)
     graph = model.graph
+    if len(graph.node) > MOST_NODES:
+        raise Unreadable(f"the network has {len(graph.node)} nodes; at most {MOST_NODES} are read")
     readers = _readers(graph)
     values = _initialisers(graph, readers)
     inputs = [info for info in graph.input if info.name not in values]
@@ -126,7 +133,8 @@ class _Walk:
         # What decides the meaning of an operator besides the node itself.
         imports = sorted((_domain(entry.domain), entry.version) for entry in model.opset_import)
         functions = sorted(entry.SerializeToString(deterministic=True) for entry in model.functions)
-        self.context = _joined([repr(imports).encode(), *functions])
+        self.context = hashlib.sha256(_joined([repr(imports).encode(), *functions])).digest()
+        self.left = MOST_ELEMENTS
 
     def node(self, node: NodeProto) -> None:
         """Read one node."""
@@ -155,7 +163,7 @@ class _Walk:
             results = computed(call)
         except FAILURES:
             return False
-        if results is None or len(results) != len(call.outputs):
+        if results is None or len(results) != len(call.outputs) or not self._affords(map(np.size, results)):
             return False
         self.scope.values.update(
             (name, known(array)) for name, array in zip(call.outputs, results, strict=True) if name
@@ -175,10 +183,20 @@ class _Walk:
             made = list(rule(self.scope, call))
         except FAILURES:
             return False
+        if not self._affords(prod(entry.shape) for entry in made):
+            return False
         for entry in made:
             self.scope.add(entry)
         if call.kind == "MatMul" and len(made) == 1:
             self.scope.products[call.outputs[0]] = len(self.scope.nodes) - 1
+        return True
+
+    def _affords(self, sizes: Iterable[int]) -> bool:
+        """Whether so many elements more can be followed: a node of few bytes can ask for many."""
+        needed = sum(sizes)
+        if needed > self.left:
+            return False
+        self.left -= needed
         return True
 
     def _unfold(self, name: str) -> None:
@@ -195,10 +213,10 @@ class _Walk:
             parts += [entry.name.encode(), content(entry)]
         parts.append(b"operands")
         for name in call.inputs:
-            parts.append(_constant_bytes(scope.values[name]) if name else b"left out")
+            parts.append(scope.values[name].digest if name else b"left out")
         parts.append(b"captured")
         for name in inner:
-            parts += [name.encode(), _constant_bytes(scope.values[name])]
+            parts += [name.encode(), scope.values[name].digest]
         parts.append(bytes(map(bool, call.outputs)))
         inputs = tuple(name for name in (*call.inputs, *inner) if name and not scope.fixed(name))
         found = outputs_of(call) if standard else [Value("", None) for _ in call.outputs]
@@ -212,7 +230,7 @@ class _Walk:
             raise Unreadable(f"graph output {name!r} is written by no node")
         self._unfold(name)
         if self.scope.fixed(name):
-            self.scope.nodes.append(Node(Opaque("Constant", _constant_bytes(value)), (), (name,)))
+            self.scope.nodes.append(Node(Opaque("Constant", value.digest), (), (name,)))
             self.scope.values[name] = Value(value.format, value.shape)
 
 
@@ -223,12 +241,3 @@ def _domain(name: str) -> str:
 def _joined(parts: list[bytes]) -> bytes:
     """Parts one after the other, each behind its length: different parts never look the same."""
     return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-
-
-def _constant_bytes(value: Value) -> bytes:
-    """What a constant holds; a variable tensor holds nothing."""
-    if value.constant is None:
-        return value.stored or b"variable " + value.format.encode()
-    return _joined(
-        [b"constant", value.constant.dtype.name.encode(), repr(value.constant.shape).encode(), value.constant.tobytes()]
-    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -25,6 +27,10 @@ LIMIT = 1 << 23
 """Elements: nothing larger is followed, so that a few bytes of a file cannot ask for terabytes."""
 
 
+MOST_ELEMENTS = 1 << 27
+"""Elements of all that is modelled or computed together; what lies beyond is not followed."""
+
+
 class NotModelled(Exception):
     """Why a node becomes Opaque."""
 
@@ -44,6 +50,16 @@ class Value:
     shape: Shape | None
     constant: Array | None = None
     stored: bytes = b""
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What a constant holds, by its SHA-256 (many nodes may read a large one); of a variable only the format."""
+        array = self.constant
+        if array is None:
+            return self.stored or b"variable " + self.format.encode()
+        found = hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode())
+        found.update(np.ascontiguousarray(array).reshape(-1).data)
+        return b"constant " + found.digest()
 
     @property
     def fixed(self) -> bool:

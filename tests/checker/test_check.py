@@ -269,3 +269,23 @@ def test_claims_and_relations_together() -> None:
     wrong = [relation("z2", "z2", [0]), relation("h2", "h2", [0])]
     with pytest.raises(NotProved):
         honest(relations=wrong, stable=[signs("z2", inactive=[0])]).check()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "gave up \\(MemoryError\\)"),
+        (RecursionError(), "gave up \\(RecursionError\\)"),
+        (AttributeError("no such thing"), "cannot be followed: AttributeError: no such thing"),
+        (AssertionError(), "cannot be followed: AssertionError"),
+        (NotImplementedError("new"), "cannot be followed: NotImplementedError: new"),
+    ],
+)
+def test_whatever_was_not_foreseen_proves_nothing(error: Exception, message: str) -> None:
+    case = touching_case(touching_split())
+
+    def domain(graph: Any) -> Any:
+        raise error
+
+    with pytest.raises(NotProved, match=message):
+        check(case.original, case.compressed, case.certificate, domain)

@@ -140,3 +140,10 @@ def test_no_more_is_decompressed_than_a_file_says() -> None:
     """A small file that swells: its length was checked before."""
     with pytest.raises(Unreadable, match="longer than it says"):
         unpack(framed(bytes(1 << 24), length=100))
+
+
+def test_arrays_share_bytes_only_so_far() -> None:
+    once = {"array": [0, "u1", [1 << 20]]}
+    assert len(unpack(written({"a": [once] * 65}, bytes(1 << 20)))["a"]) == 65
+    with pytest.raises(Unreadable, match="the same bytes again and again"):
+        unpack(written({"a": [once] * 66}, bytes(1 << 20)))

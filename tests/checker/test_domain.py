@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import warnings
+import zipfile
 from fractions import Fraction
 from typing import Any
 
@@ -102,6 +105,68 @@ def test_boxes_from_a_file() -> None:
 def test_other_files_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(Unreadable, match=message):
         from_npz(ONE, data)
+
+
+def member(header: str, content: bytes = bytes(16), version: bytes = b"\1\0", length: int | None = None) -> bytes:
+    size = struct.pack("<H" if version == b"\1\0" else "<I", len(header) if length is None else length)
+    return b"\x93NUMPY" + version + size + header.encode() + content
+
+
+def archive(lo: bytes, how: int = zipfile.ZIP_STORED, name: str = "lo.npy") -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w", how) as found:
+        warnings.simplefilter("ignore")  # of a name that is there twice
+        found.writestr(name, lo)
+        found.writestr("hi.npy", member(GOOD))
+    return file.getvalue()
+
+
+GOOD = "{'descr': '<f8', 'fortran_order': False, 'shape': (1, 2), }"
+FINE_FILE = archive(member(GOOD))
+CONTENTS = FINE_FILE.index(b"PK\1\2")
+HOSTILE = {
+    "array": b"\x93NUMPY\1\0v\0{'descr': '<f8'}",
+    "shape": archive(member(GOOD.replace("1, 2", f"{1 << 40}"))),
+    "shape of nothing": archive(member(GOOD.replace("1, 2", f"0, {1 << 39}"), b"")),
+    "shape, digits": archive(member(GOOD.replace("1, 2", "9" * 900))),
+    "longer": archive(member(GOOD, bytes(24))),
+    "shorter": archive(member(GOOD, bytes(8))),
+    "bomb": archive(member(GOOD, bytes(1 << 24)), zipfile.ZIP_DEFLATED),
+    "objects": archive(member(GOOD.replace("<f8", "|O"))),
+    "records": archive(member(GOOD.replace("'<f8'", "[('a', '<f8')]"))),
+    "complex": archive(member(GOOD.replace("<f8", "<c8"))),
+    "long double": archive(member(GOOD.replace("<f8", "<f16").replace("1, 2", "1"))),
+    "header": archive(member(GOOD.replace("{", "(" * 500))),
+    "header of gigabytes": archive(member(GOOD, version=b"\2\0", length=(1 << 32) - 1)),
+    "version": archive(member(GOOD, version=b"\3\0")),
+    "no array": archive(b"some text"),
+    "lzma": archive(member(GOOD), zipfile.ZIP_LZMA),
+    "twice": archive(member(GOOD), name="hi.npy"),
+    "name": archive(member(GOOD), name="lo"),
+    "encrypted": FINE_FILE[: CONTENTS + 8] + b"\1" + FINE_FILE[CONTENTS + 9 :],
+    "size": FINE_FILE[: CONTENTS + 24] + b"\xff" + FINE_FILE[CONTENTS + 25 :],
+    "patched": FINE_FILE[: CONTENTS + 8] + b"\x20" + FINE_FILE[CONTENTS + 9 :],
+    "check sum": FINE_FILE.replace(bytes(16), bytes(15) + b"\1"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused(name: str) -> None:
+    with pytest.raises(Unreadable, match="the domain file cannot be used"):
+        from_npz(ONE, HOSTILE[name])
+
+
+def test_the_file_that_hostile_ones_are_made_of_can_be_read() -> None:
+    assert flat(from_npz(ONE, FINE_FILE)) == {"x": ([Fraction(0)] * 2, [Fraction(0)] * 2)}
+    packed = archive(member(GOOD, version=b"\2\0"), zipfile.ZIP_DEFLATED)
+    assert flat(from_npz(ONE, packed)) == flat(from_npz(ONE, FINE_FILE))
+
+
+def test_the_order_of_the_numbers_is_kept() -> None:
+    graph = Graph(("x",), ("x",), (), {"x": (2, 3)}, {"x": "float32"})
+    low = np.arange(6.0).reshape(2, 3)
+    for array in (low, np.asfortranarray(low), low.astype(">f4"), low.astype(np.int8)):
+        assert flat(from_npz(graph, npz(lo=array, hi=9)))["x"][0] == [Fraction(k) for k in range(6)]
 
 
 def test_a_box_has_the_inputs_of_the_network() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import os
+import resource
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,3 +202,46 @@ def test_the_process_ends_with_the_code(files: Files) -> None:
             [sys.executable, "-m", "reluce_checker", *arguments(files, *more)], capture_output=True, check=False
         )
         assert found.returncode == code
+
+
+def test_a_limit_of_memory_or_time_that_is_hit_proves_nothing(
+    files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hungry(*_: object) -> None:
+        np.ones(1 << 32)
+
+    def idle(*_: object) -> None:
+        time.sleep(60)
+
+    def dying(*_: object) -> None:
+        os.abort()  # as libraries do that get no memory
+
+    for does, more, message in (
+        (hungry, ["--memory", "8"], "gave up (MemoryError)"),
+        (idle, ["--seconds", "1"], "gave up, most likely beyond 16 GiB or 1 seconds"),
+        (dying, [], "gave up, most likely beyond 16 GiB"),
+    ):
+        monkeypatch.setattr(command, "check", does)
+        assert main(arguments(files, "--range=-1,1", *more)) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_the_limits_end_with_the_check(files: Files) -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    assert main(arguments(files, "--range=-1,1", "--memory", "4", "--seconds", "100")) == 0
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+    assert signal.alarm(0) == 0
+
+
+@pytest.mark.parametrize("more", [["--memory", "0"], ["--memory", "nan"], ["--seconds", "0.5"], ["--seconds", "0"]])
+def test_limits_that_are_none(files: Files, more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments(files, "--range=-1,1", *more))
+    assert more[0] in capsys.readouterr().err
+
+
+def test_a_pipe_in_place_of_a_file(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    files["new.cert"] = str(tmp_path / "pipe")
+    assert main(arguments(files, "--range=-1,1")) == 3
+    assert "not a regular file" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, num
 from reluce import Exact, Settings, Within, compress
 from reluce import network as ir
 from reluce.io import loads, open_model
+from reluce_checker import _read
 from reluce_checker._errors import Unreadable
 from reluce_checker._graph import (
     BatchNorm,
@@ -30,6 +31,7 @@ from reluce_checker._graph import (
     Softmax,
 )
 from reluce_checker._read import read_graph
+from reluce_checker._read_call import known
 
 Array = np.ndarray[Any, Any]
 FOLDER = Path(os.environ.get("RELUCE_DATA") or Path(__file__).resolve().parents[3] / "shared") / "networks"
@@ -588,7 +590,7 @@ def test_tensors_are_decoded_from_both_kinds_of_storage(elem: int) -> None:
         if isinstance(found.op, Constant):
             assert bits(found.op.value) == bits(values)
         else:
-            assert values.tobytes() in found.op.signature  # type: ignore[union-attr]
+            assert found.op.signature == known(values).digest  # type: ignore[union-attr]
 
 
 def test_a_format_without_numpy_is_opaque() -> None:
@@ -601,3 +603,36 @@ def test_an_attribute_that_refers_to_another_is_not_read() -> None:
     proto = model([node("LeakyRelu", ["x"], ["y"])])
     proto.graph.node[0].attribute.append(AttributeProto(name="alpha", ref_attr_name="a", type=AttributeProto.FLOAT))
     assert isinstance(only(proto).op, Opaque)
+
+
+def test_a_chain_of_small_nodes_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [node("Expand", ["x", "s"], [f"y{k}"]) for k in range(9)]
+    chain = model([*nodes, node("Relu", ["y8"], ["y"])], {"s": ints(8, 3)}).SerializeToString()
+    assert not [n for n in read_graph(chain).nodes if isinstance(n.op, Opaque)]
+    monkeypatch.setattr(_read, "MOST_ELEMENTS", 50)
+    assert len([n for n in read_graph(chain).nodes if isinstance(n.op, Opaque)]) == 8
+
+
+def test_computed_constants_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [node("ConstantOfShape", ["s"], ["c"]), node("Add", ["x", "c"], ["y"])]
+    proto = model(nodes, {"s": ints(1, 3)}).SerializeToString()
+    assert [type(n.op) for n in read_graph(proto).nodes] != [Opaque, Opaque]
+    monkeypatch.setattr(_read, "MOST_ELEMENTS", 1)
+    assert [type(n.op) for n in read_graph(proto).nodes] == [Opaque, Opaque]
+
+
+def test_too_many_nodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = model([node("Relu", ["x"], ["a"]), node("Relu", ["a"], ["y"])]).SerializeToString()
+    monkeypatch.setattr(_read, "MOST_NODES", 2)
+    assert len(read_graph(proto).nodes) == 2
+    monkeypatch.setattr(_read, "MOST_NODES", 1)
+    with pytest.raises(Unreadable, match="2 nodes; at most 1 are read"):
+        read_graph(proto)
+
+
+def test_a_large_constant_that_many_opaque_nodes_read_is_held_once() -> None:
+    nodes = [node("Erf" if k else "Mod", ["x", "k"], [f"y{k}"]) for k in range(50)]
+    proto = model([*nodes, node("Relu", ["y0"], ["y"])], {"k": np.ones((1000, 100), np.float32)})
+    found = [n.op for n in read_graph(proto.SerializeToString()).nodes if isinstance(n.op, Opaque)]
+    assert len(found) == 51
+    assert sum(len(op.signature) for op in found) < 50_000

@@ -1,5 +1,7 @@
 import gzip
+import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -16,7 +18,8 @@ from hypothesis import strategies as st
 from onnx import helper
 from tiny_models import build, known, random_chain, two_inputs
 
-from reluce.domain import Box, load_vnnlib, make_box
+from reluce.domain import Box, _vnnlib_text, load_vnnlib, make_box
+from reluce.domain._vnnlib import LONGEST
 from reluce.errors import DomainError
 from reluce.io import loads
 from reluce.network import Network
@@ -450,8 +453,9 @@ def test_what_cannot_be_used_is_refused_with_its_place(text: str, message: str, 
         ("short.vnnlib.gz", COMPRESSED[:-9], "Compressed file ended"),
         ("garbled.vnnlib.gz", COMPRESSED[:10] + b"\xff" * 40, "invalid block type"),
         ("folder.vnnlib", b"", "Is a directory"),
+        ("bomb.vnnlib.gz", gzip.compress(b" " * (LONGEST + 1)), "more than 16,777,216 bytes"),
     ],
-    ids=["absent", "absent gz", "no gzip", "short", "garbled", "folder"],
+    ids=["absent", "absent gz", "no gzip", "short", "garbled", "folder", "bomb"],
 )
 def test_a_file_that_cannot_be_opened_is_refused(name: str, data: bytes | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / name
@@ -617,3 +621,51 @@ def test_a_public_specification_with_a_linear_constraint_is_tightened_by_it(shar
     box = load_vnnlib(CHAINS[3], shared / "networks/vnncomp2024/ACC/spec/prop_far0_eps0.vnnlib.gz")
     assert pairs(box) == [(F(0), F(50)), (F(-50), F(50)), (F(0), F(150))]  # 1.5 X_1 - X_2 <= -5 cuts no end off
     assert len(box.notes) == 2
+
+
+# Texts that ask for much
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.vnnlib")
+    with pytest.raises(DomainError, match="not a regular file"):
+        load_vnnlib(ONE, tmp_path / "p.vnnlib")
+
+
+COSTLY = {
+    "brackets": (VERSION_2 + "(assert (<= X[0] 1))" + "[" * 300_000, "syntax error"),
+    "digits": (VERSION_1 + asserted("(<= X_0 " + "1" * 300_000 + "x)"), "too long a word"),
+    "digits of a number": (VERSION_1 + asserted("(<= X_0 " + "1" * 4999 + ")"), "not a finite decimal number"),
+    "quotes": (VERSION_1 + asserted('(<= X_0 1)') + '"' * 300_001, "cannot be read"),
+    "a product": (VERSION_1 + asserted(f"(<= (* X_0 {'1e-9999 ' * 9999}) 1)"), "products .* too many digits"),
+    "nested products": (
+        VERSION_1 + asserted(f"(<= {'(* 1e-9999 ' * 150}(+ X_0 X_1){')' * 150} 1)"), "products .* too many digits"
+    ),
+    "declarations": ("(declare-const X_0 Real)(declare-const X_1" + " " * 300_000 + asserted("(<= X_0 1)"), "inputs"),
+    "comments": (VERSION_1 + ";\n" * 100_000 + "(assert", "syntax error at its end"),
+    "outputs": (VERSION_1 + "(declare-const Y_999999999 Real)" + asserted("(<= X_0 1)"), "X"),
+    "shapes": (VERSION_2.replace("[2]", "[999999999,999999999]") + asserted("(<= X[0,0] 1)"), "shape|syntax"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_text_that_asks_for_much_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    text, message = COSTLY[name]
+    path, begun = written(tmp_path, text), time.process_time()
+    with pytest.raises(DomainError, match=message):
+        load_vnnlib(ONE, path)
+    assert time.process_time() - begun < 5
+
+
+def test_all_numbers_together_have_few_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_vnnlib_text, "MOST_BITS", 50_000)
+    one = VERSION_1 + asserted(*UNIT, "(>= X_0 1e-9999)")
+    load_vnnlib(ONE, written(tmp_path, one))
+    with pytest.raises(DomainError, match="its numbers have too many digits"):
+        load_vnnlib(ONE, written(tmp_path, one + asserted("(>= X_0 1e-9998)")))
+
+
+def test_a_negative_index_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DomainError, match=r"X has no element \[-1\]; its shape is \[2\]"):
+        load_vnnlib(ONE, written(tmp_path, VERSION_2 + asserted("(<= X[0] 1)", "(>= X[0] 0)", "(<= X[-1] 1)")))

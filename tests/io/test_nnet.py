@@ -17,7 +17,7 @@ from io_tools import session
 from onnx import numpy_helper
 
 from reluce.errors import ModelError
-from reluce.io import loads
+from reluce.io import _nnet, loads
 from reluce.io._nnet import nnet_to_onnx
 from reluce.network import evaluate
 
@@ -435,6 +435,17 @@ def test_what_is_no_such_file_is_refused(data: bytes, parts: Sequence[str]) -> N
 )
 def test_absurd_sizes_cost_nothing(counts: str, sizes: str, message: str) -> None:
     refused(SMALL.replace("2,2,1,3,", counts).replace("2,3,1,", sizes).encode(), message)
+
+
+def test_a_text_that_is_too_long_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_nnet, "LARGEST", len(SMALL))
+    nnet_to_onnx(SMALL.encode(), "small")
+    refused(SMALL.encode() + b"\n", f"{len(SMALL) + 1} bytes; NNet files of at most {len(SMALL)} are read")
+
+
+@pytest.mark.parametrize("text", ["1e1001", "1e-1001", "-1e-9999", "1e+" + "9" * 900])
+def test_short_texts_of_long_numbers_are_refused(text: str) -> None:
+    refused(SMALL.replace("-1.5,0.1,", f"{text},0.1,").encode(), "beyond the range of float64")
 
 
 def test_many_sizes_are_not_all_shown() -> None:

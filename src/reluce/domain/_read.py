@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from reluce.domain._arrays import read_arrays
 from reluce.domain._box import ONLY_INPUT, Box, rounded, spell
 from reluce.errors import DomainError
 from reluce.network import Array, Network
@@ -137,7 +138,7 @@ def load_box(network: Network, path: str | Path) -> Box:
     DomainError
         When the file cannot be read, an array is missing or has the wrong size, or holds NaN or lo > hi.
     """
-    return _box_from_arrays(network, _read_arrays(path), Path(path).name)
+    return _box_from_arrays(network, read_arrays(path), Path(path).name)
 
 
 def _box_from_arrays(network: Network, arrays: Mapping[str, Array], label: str) -> Box:
@@ -222,7 +223,7 @@ def load_data(network: Network, path: str | Path) -> dict[str, Array]:
     DomainError
         When the file cannot be read or its arrays do not fit the network's inputs.
     """
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     if len(network.inputs) == 1 and network.inputs[0] not in arrays:
         if "X" not in arrays and len(arrays) > 1:
             raise DomainError(
@@ -259,28 +260,6 @@ def fit_data(network: Network, arrays: Mapping[str, Array], label: str = "data")
     if len({len(values) for values in data.values()}) > 1:
         raise DomainError(f"{label}: the inputs have different numbers of samples")
     return data
-
-
-def _read_arrays(path: str | Path) -> dict[str, Array]:
-    try:
-        with Path(path).open("rb") as file:  # numpy leaves a broken file open
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"X": loaded}
-            with loaded:
-                arrays = {key: loaded[key] for key in loaded.files}
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-        raise DomainError(f"{path}: cannot be read as .npy or .npz: {reason}") from error
-    except Exception as error:  # numpy and zipfile let through whatever their parsers meet
-        reason = str(error) or type(error).__name__
-        if "pickle" in reason:  # numpy takes whatever it does not know for a pickle, and advises to load it
-            reason = "it holds Python objects, or is no such file at all"
-        raise DomainError(f"{path}: cannot be read as .npy or .npz: {reason}") from error
-    for key, values in arrays.items():
-        if not isinstance(values, np.ndarray):
-            raise DomainError(f"{path}: cannot be read as .npy or .npz: its member {key!r} is no array")
-    return arrays
 
 
 def _exact(values: Array, shape: tuple[int, ...], label: str) -> Array:

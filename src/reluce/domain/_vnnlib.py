@@ -6,7 +6,6 @@ make the domain larger; ``Box.notes`` says so.
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -18,6 +17,7 @@ import numpy as np
 import vnnlib
 
 from reluce.domain._box import Box, spell
+from reluce.domain._files import read_text
 from reluce.domain._linear_constraints import Conjunction, End, NoPoint, enclose
 from reluce.domain._read import _input_shape, _names, same_order
 from reluce.domain._vnnlib_formula import (
@@ -32,6 +32,9 @@ from reluce.domain._vnnlib_formula import (
 from reluce.domain._vnnlib_text import Specification, parse
 from reluce.errors import DomainError
 from reluce.network import Array, Network
+
+LONGEST = 1 << 24
+"""Bytes of a specification; parsed, it takes a hundred times as many."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 Place = tuple[int, ...]
@@ -65,7 +68,10 @@ def load_vnnlib(network: Network, path: str | Path) -> Box:
     chosen, tensors = _choose(specification, shapes, label)
     _demand_one_use(specification, chosen, label)
     reader = FormulaReader(specification.numbers, chosen.name, tensors)
-    formula = reader.read(specification)
+    try:
+        formula = reader.read(specification)
+    except DomainError as error:
+        raise DomainError(f"{label}: {error}") from None
     try:
         ends = enclose(formula, range(size))
     except NoPoint as error:
@@ -82,9 +88,7 @@ def load_vnnlib(network: Network, path: str | Path) -> Box:
 
 def _text(path: str | Path) -> str:
     try:
-        data = Path(path).read_bytes()
-        if str(path).lower().endswith(".gz"):
-            data = gzip.decompress(data)
+        data = read_text(path, LONGEST)
     except FileNotFoundError as error:
         raise DomainError(f"{path}: cannot be read as VNN-LIB: no such file") from error
     except (OSError, EOFError, zlib.error) as error:

@@ -12,6 +12,13 @@ import vnnlib
 
 from reluce.domain._linear_constraints import FREE, Conjunction, bounded, conjunction, disjunction
 from reluce.domain._vnnlib_text import Specification
+from reluce.errors import DomainError
+
+LONGEST = 1 << 16
+"""Bits of a number; products of literals grow with each factor."""
+
+MOST_BITS = 1 << 32
+"""Bits of all products."""
 
 ZERO, ONE = Fraction(0), Fraction(1)
 
@@ -44,6 +51,7 @@ class FormulaReader:
         self.network = network
         self.inputs = inputs
         self.unused: Counter[str] = Counter()
+        self._bits = 0
 
     def read(self, specification: Specification) -> Conjunction:
         """The conjunction of all assertions."""
@@ -90,7 +98,7 @@ class FormulaReader:
         if isinstance(expression, vnnlib.Plus):
             return _add([self._affine(argument) for argument in expression.args])
         if isinstance(expression, vnnlib.Multiply):
-            return _multiply([self._affine(argument) for argument in expression.args])
+            return self._multiply([self._affine(argument) for argument in expression.args])
         raise AssertionError(type(expression))
 
     def _variable(self, variable: vnnlib.Var) -> Affine:
@@ -99,8 +107,36 @@ class FormulaReader:
             return Affine({}, ZERO, OUTPUTS if variable.network_name == self.network else OTHERS)
         element = 0
         for index, size in zip(variable.indices, tensor.shape, strict=True):
+            if not 0 <= index < size:  # the parser lets negative ones through
+                raise DomainError(
+                    f"{variable.name} has no element {list(variable.indices)}; its shape is {list(tensor.shape)}"
+                )
             element = element * size + index
         return Affine({tensor.start + element: ONE}, ZERO)
+
+    def _multiply(self, factors: Sequence[Affine]) -> Affine:
+        for factor in factors:
+            if factor.unused:
+                return factor
+        constant = ONE
+        for factor in factors:
+            if not factor.terms:
+                constant = self._short(constant * factor.constant)
+        variable = [factor for factor in factors if factor.terms]
+        if len(variable) > 1:
+            return Affine({}, ZERO, PRODUCTS)
+        if not variable:
+            return Affine({}, constant)
+        ((terms, shift, _),) = variable
+        return Affine({i: self._short(a * constant) for i, a in terms.items()}, self._short(shift * constant))
+
+    def _short(self, value: Fraction) -> Fraction:
+        """A product, if it and all of them together do not have too many digits."""
+        bits = value.numerator.bit_length() + value.denominator.bit_length()
+        self._bits += bits
+        if bits > LONGEST or self._bits > MOST_BITS:
+            raise DomainError("products of its numbers have too many digits")
+        return value
 
 
 def _add(parts: Sequence[Affine]) -> Affine:
@@ -118,21 +154,6 @@ def _add(parts: Sequence[Affine]) -> Affine:
 
 def _negated(part: Affine) -> Affine:
     return Affine({i: -a for i, a in part.terms.items()}, -part.constant, part.unused)
-
-
-def _scaled(part: Affine, factor: Fraction) -> Affine:
-    return Affine({i: a * factor for i, a in part.terms.items()}, part.constant * factor, part.unused)
-
-
-def _multiply(factors: Sequence[Affine]) -> Affine:
-    for factor in factors:
-        if factor.unused:
-            return factor
-    constant = prod((factor.constant for factor in factors if not factor.terms), start=ONE)
-    variable = [factor for factor in factors if factor.terms]
-    if len(variable) > 1:
-        return Affine({}, ZERO, PRODUCTS)
-    return _scaled(variable[0], constant) if variable else Affine({}, constant)
 
 
 def elements(tensor: Tensor) -> range:

@@ -22,11 +22,17 @@ from reluce.errors import DomainError
 DEEPEST = 200
 """Parentheses nested deeper are refused: Python recurses no further, and the C++ parser until the process dies."""
 
+LONGEST_WORD = 5000
+"""Characters of a number or a name; some of the patterns below take the square of that."""
+
+MOST_BITS = 1 << 32
+"""Of all different numbers of a text together: ``1e-9999`` is short as a text only."""
+
 COMMENT = re.compile(r'("[^"\n]*")|;[^\r\n]*')  # SMT-LIB ends a comment at either character
 DECLARATION = re.compile(r"\(\s*declare-(?:const|fun)\s+([^\s()]+)\s+(?:\(\s*\)\s*)?Real\s*\)")
 COMMAND = re.compile(r"\(\s*(?:set-logic|set-info|set-option|check-sat|get-model|exit)\b[^()]*\)")
 OPENING = re.compile(r"\((\s+)")
-WORD = re.compile(r'"[^"\n]*"|\[[^\]]*\]|<[0-9]+\.[0-9]+>|[<>=!*]+|[^\s()\[\]"<>=!*]+')
+WORD = re.compile(r'"[^"\n]*"|\[[^\[\]]*\]|<[0-9]+\.[0-9]+>|[<>=!*]+|[^\s()\[\]"<>=!*]+')
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 DIGIT = re.compile(r"[0-9]")
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -57,15 +63,21 @@ class Words(dict[str, str]):
         self.version = version
         self.label = label
         self.numbers: dict[str, Fraction] = {}
+        self.bits = 0
 
     def __missing__(self, word: str) -> str:
         self[word] = self._translate(word)
         return self[word]
 
     def _translate(self, word: str) -> str:
+        if len(word) > LONGEST_WORD and word[0] != '"':
+            raise DomainError(f"{self.label}: cannot be read as VNN-LIB: {word[:40]!r}... is too long a word")
         if NUMBER.fullmatch(word):
             place = f"{len(self.numbers)}.0"
-            self.numbers[place] = _decimal(word, self.label)
+            self.numbers[place] = value = _decimal(word, self.label)
+            self.bits += value.numerator.bit_length() + value.denominator.bit_length()
+            if self.bits > MOST_BITS:
+                raise DomainError(f"{self.label}: cannot be read as VNN-LIB: its numbers have too many digits")
             return place
         if word[0] not in '"[<' and DIGIT.search(word) and not NAME.fullmatch(word):
             # The parser might find a number in it, and take it for the place of another one.

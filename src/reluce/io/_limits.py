@@ -51,7 +51,7 @@ RANK = 32
 TENSOR = 1 << 23
 """Numbers in one sample of a tensor, in an index tensor, in a folded constant; larger ones are not followed."""
 
-INPUTS = 1 << 20
+INPUTS = 1 << 22
 """Numbers in one sample of all graph inputs together: a box has two fractions for each."""
 
 SAMPLE = 1 << 26

@@ -56,7 +56,9 @@ from reluce.network import Array
 
 SOURCE = "the file's own input ranges"
 OPSET, IR_VERSION = 13, 7
-LARGEST_EXPONENT = 10_000  # an exact fraction writes out all its digits; float64 ends at 308
+LARGEST = 1 << 26
+"""Bytes of a file: a network of about six million weights. As numbers in words they take fifty times as much memory."""
+LARGEST_EXPONENT = 1000  # an exact fraction writes out all its digits; float64 ends at 308
 LONGEST = 1_000  # characters of a number; float64 needs 17 digits, an exact decimal of one at most 767
 HEADER = 7  # lines before the first weights
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+))?")
@@ -123,6 +125,10 @@ def nnet_to_onnx(data: bytes, name: str) -> tuple[bytes, Ranges, tuple[str, ...]
     ModelError
         When the file cannot be read; says what and on which line.
     """
+    if len(data) > LARGEST:
+        raise ModelError(
+            f"{name}: {len(data):,} bytes; NNet files of at most {LARGEST:,} are read, so convert it to ONNX"
+        )
     try:
         text = _text(data)
         lines = _lines(text)
