@@ -444,7 +444,7 @@ def large_input() -> Entries:
         "trillion": of("N", 10**12),
         "overflow": of("N", 1 << 40, 1 << 40),
         "fixed": of(1 << 20, 1 << 20),
-        "just_too_large": of("N", (1 << 20) + 1),
+        "just_too_large": of("N", (1 << 22) + 1),
         "rank": of("N", *[1] * 40),
         "many": model(
             [node("Relu", ["x0"], ["y"])], inputs={f"x{k}": ["N", 1 << 14] for k in range(1000)}, outputs={"y": None}

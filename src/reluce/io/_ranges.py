@@ -26,7 +26,7 @@ from reluce.network import Array
 KEYS = ("onnxsim.range", "onnxsim.precondition.range")
 """Whose entries are read, the first that has a usable one for an input."""
 
-LARGEST_EXPONENT = 10_000
+LARGEST_EXPONENT = 1000
 """Decimal exponents beyond this are refused; float64 ends at 308."""
 
 
