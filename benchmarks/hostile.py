@@ -1,9 +1,9 @@
 """Files that lie, explode or make no sense, and real ones: none may crash, hang or eat the machine.
 
-    python benchmarks/hostile.py [--data ../shared] [--only TEXT] [--seconds 120] [--memory 4]
+    python benchmarks/hostile.py [--data ../shared] [--only TEXT] [--budget 20] [--seconds 120] [--memory 4]
 
 Each file of `tests/io/hostile_models.py`, each case under DATA/cases and each network of DATA/networks is read and
-compressed in a process of its own, with a time limit and a memory cap in GiB. Prints a table of outcomes: ok, error
+compressed in a process of its own, told to prove for BUDGET seconds, with a time limit and a memory cap in GiB. Prints a table of outcomes: ok, error
 (one of Reluce's own, which says what is wrong), crash, hang, over memory. Exit code 1 when there is one of the last
 three.
 """
@@ -36,8 +36,6 @@ from hostile_models import corpus
 from run import cases
 
 BAD = ("crash", "hang", "over memory")
-BUDGET = 20.0
-"""Seconds that `compress` is told to take at most for proving."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +48,20 @@ class Outcome:
     peak: int
 
 
-def compressed(data: bytes) -> None:
+def compressed(data: bytes, budget: float) -> None:
     """Read and compress a hostile file; `compress` reads it in any case."""
-    settings = reluce.Settings(time_limit=BUDGET)
+    settings = reluce.Settings(time_limit=budget)
     reluce.compress(io.BytesIO(data), "-1,1", settings=settings)
 
 
-def work(root: Path, only: str) -> Iterator[tuple[str, Callable[[], object]]]:
+def work(root: Path, budget: float) -> Iterator[tuple[str, Callable[[], object]]]:
     """What is to be done for each file, by name."""
     for name, data in corpus().items():
-        yield f"hostile/{name}", lambda data=data: compressed(data)
+        yield f"hostile/{name}", lambda data=data: compressed(data, budget)
     for path in sorted((root / "cases").glob("*.onnx")):
-        yield f"cases/{path.name}", lambda path=path: compressed(path.read_bytes())
-    for case in cases(root, only) if (root / "networks").is_dir() else ():
-        settings = reluce.Settings(time_limit=BUDGET, input_shapes=case.shapes)
+        yield f"cases/{path.name}", lambda path=path: compressed(path.read_bytes(), budget)
+    for case in cases(root, "") if (root / "networks").is_dir() else ():
+        settings = reluce.Settings(time_limit=budget, input_shapes=case.shapes)
         yield case.name, lambda case=case, s=settings: reluce.compress(case.path, case.domain, settings=s)
 
 
@@ -112,13 +110,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     parser.add_argument("--only", default="", help="only files whose name contains this")
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds that proving may take")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--memory", type=float, default=4.0)
     chosen = parser.parse_args()
     console = Console(width=180)
     table = Table("file", "outcome", "s", "MiB", "what it says")
     found: Counter[str] = Counter()
-    for name, job in work(chosen.data, ""):
+    for name, job in work(chosen.data, chosen.budget):
         if chosen.only not in name:
             continue
         outcome = attempt(job, chosen.seconds, int(chosen.memory * 2**30))
