@@ -3,9 +3,9 @@
     python benchmarks/hostile.py [--data ../shared] [--only TEXT] [--budget 20] [--seconds 120] [--memory 4]
 
 Each file of `tests/io/hostile_models.py`, each case under DATA/cases and each network of DATA/networks is read and
-compressed in a process of its own, told to prove for BUDGET seconds, with a time limit and a memory cap in GiB. Prints a table of outcomes: ok, error
-(one of Reluce's own, which says what is wrong), crash, hang, over memory. Exit code 1 when there is one of the last
-three.
+compressed in a process of its own, told to prove for BUDGET seconds, with a time limit and a memory cap in GiB. Prints
+a table of outcomes: ok, error (one of Reluce's own, which says what is wrong), crash, hang, over memory. Exit code 1
+when there is one of the last three.
 """
 
 from __future__ import annotations
