@@ -429,6 +429,9 @@ def left_out() -> Entries:
     made |= {f"{kind}_first": model([node(kind, ["", "W"], ["y"])], {"W": numbers(3)}) for kind in kinds}
     made |= {f"{kind}_output": model([node(kind, ["x"], []), node("Relu", ["x"], ["y"])]) for kind in kinds}
     made |= {f"{kind}_no_output": model([node(kind, ["x"], [""]), node("Relu", ["x"], ["y"])]) for kind in kinds}
+    for name, outputs in {"fused_output": [], "fused_no_output": [""]}.items():
+        product = [node("MatMul", ["x", "W"], ["h"]), node("Add", ["h", "B"], outputs), node("Relu", ["x"], ["y"])]
+        made[name] = model(product, {"W": numbers(3, 3), "B": numbers(3)})
     return made
 
 

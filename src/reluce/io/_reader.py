@@ -97,7 +97,10 @@ class Reader:
         """Read all nodes; ``readers`` counts how often each tensor is read, graph outputs included."""
         for index, node in enumerate(model.graph.node):
             self._check_inputs(node)
-            if not self._fused(index, node, readers):
+            strange = self._strange(node)
+            if strange:
+                self._opaque(index, node, strange)
+            elif not self._fused(index, node, readers):
                 self._node(index, node)
 
     def _check_inputs(self, node: NodeProto) -> None:
@@ -111,19 +114,21 @@ class Reader:
             if name in self.scope.values:
                 raise ModelError(f"tensor {name!r} is written twice (again by node {node.name or node.op_type!r})")
 
+    def _strange(self, node: NodeProto) -> str:
+        """Why a node is none that the standard describes; empty if it is."""
+        if node.domain not in DEFAULT_DOMAINS or (node.domain, node.op_type) in self.functions:
+            return f"not a standard operator (domain {node.domain!r})"
+        if not node.output or not node.output[0]:
+            return "its first output is left out"
+        return unknown_attributes(node, self.scope.opset)
+
     def _node(self, index: int, node: NodeProto) -> None:
-        standard = node.domain in DEFAULT_DOMAINS and (node.domain, node.op_type) not in self.functions
-        strange = unknown_attributes(node, self.scope.opset) if standard else ""
-        constants = folded(self.scope, node) if standard and not strange else None
+        constants = folded(self.scope, node)
         if constants is not None:
             self.scope.values.update((n, v) for n, v in zip(node.output, constants, strict=False) if n)
             self.groups.append(Group((index,), ()))
             return
         try:
-            if not standard:
-                raise NotModelled(f"not a standard operator (domain {node.domain!r})")
-            if strange:
-                raise NotModelled(strange)
             if node.op_type not in RULES:
                 raise NotModelled("not modelled")
             if node.input and node.input[0] and all(self.scope.is_fixed(name) for name in reads(node)):
@@ -226,7 +231,7 @@ class Reader:
 
     def _fused(self, index: int, node: NodeProto, readers: Mapping[str, int]) -> bool:
         """Make MatMul and the Add of a constant behind it one Dense, where only that Add reads the product."""
-        if node.op_type != "Add" or node.domain not in DEFAULT_DOMAINS or len(node.input) != 2 or self.scope.opset < 7:
+        if node.op_type != "Add" or len(node.input) != 2 or self.scope.opset < 7:
             return False
         for product, name in (tuple(node.input), tuple(reversed(node.input))):
             if product in self.matmuls and readers[product] == 1 and self.scope.is_fixed(name):
