@@ -3,7 +3,7 @@
     python benchmarks/crash.py --data FOLDER --kills 100
 
 Each trial starts ``reluce compress`` on a network whose time goes into proofs, kills it with SIGKILL at a random
-moment, up to four times in a row, and then lets the same command come to its end. Its result must be no larger than
+moment, up to eight times in a row, and then lets the same command come to its end. Its result must be no larger than
 that of a run that nobody disturbed, ``reluce-check`` must prove it, and nothing but the result may be left. The disks
 are small tmpfs, for which this needs to be root.
 """
@@ -24,7 +24,7 @@ from collections import Counter
 from pathlib import Path
 
 NETWORK = "mnist_100x100x100x100x100_l1-0.0001_seed0"
-ROW = 4  # kills in a row, at most
+ROW = 8  # kills in a row, at most
 BIN = Path(sys.executable).parent
 
 
