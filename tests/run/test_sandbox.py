@@ -187,3 +187,14 @@ def test_ctrl_c_ends_what_is_under_way(sandbox: Sandbox) -> None:
 def test_what_the_parent_finds_the_process_finds(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["/nowhere", *sys.path])
     assert ask(sandbox, "echo")["pid"]
+
+
+def test_modules_of_the_current_folder_are_not_run(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "runpy", "numpy", "struct"):
+        (tmp_path / f"{name}.py").write_text("open('there', 'w')\nraise RuntimeError\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert ask(sandbox, "echo")["modules"]
+    assert not (tmp_path / "there").exists()

@@ -153,3 +153,13 @@ def test_no_orphan_stays(
     while held(tmp_path / "lock") and time.monotonic() < ends:
         time.sleep(0.05)
     assert not held(tmp_path / "lock")
+
+
+def test_modules_of_the_current_folder_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pickle", "struct"):
+        (tmp_path / f"{name}.py").write_text("open('there', 'w')\nraise RuntimeError\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    with RemoteSession(Misbehaving, nothing(), never) as session:
+        order(session, CHATTER)
+    assert not (tmp_path / "there").exists()

@@ -26,7 +26,7 @@ from reluce.run._child import Garbled, Parts, receive, send
 
 _POLL = 0.1  # seconds between two looks at the clock
 
-# `sys.path` goes first, so that the child finds what the parent found.
+# `sys.path` goes first, so that the child finds what the parent found; until then `-P` keeps the current folder out.
 _CODE = "import json, runpy, sys; sys.path[:] = json.loads(sys.argv.pop(1)); " + (
     "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
 )
@@ -120,7 +120,7 @@ class _Child:
         self._late_from = math.inf  # on the monotonic clock
         self._ended = threading.Event()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _CODE, json.dumps(sys.path), _child.__file__, str(service)],
+            [sys.executable, "-P", "-c", _CODE, json.dumps(sys.path), _child.__file__, str(service)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

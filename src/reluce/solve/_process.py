@@ -26,7 +26,7 @@ _POLL = 0.05  # seconds between two looks at the clock and at `stop`
 _GRACE = 2.0  # seconds past the limit of a solve; sooner, a kill costs more (a new start, the bound) than it saves
 _START = 120.0  # seconds for the start of the interpreter and the loading of the problem; not charged to the solve
 
-# `sys.path` goes first, so that the child finds what the parent found.
+# `sys.path` goes first, so that the child finds what the parent found; until then `-P` keeps the current folder out.
 _CODE = """
 import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
@@ -108,7 +108,7 @@ class _Child:
 
     def __init__(self, load: Callable[[Problem], Session], problem: Problem) -> None:
         self._process = process = subprocess.Popen(
-            [sys.executable, "-c", _CODE],
+            [sys.executable, "-P", "-c", _CODE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
