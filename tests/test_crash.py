@@ -161,6 +161,13 @@ def test_more_time_goes_on_from_there(source: Path, tmp_path: Path, monkeypatch:
     assert result.report.compressed.parameters < cut.report.compressed.parameters
 
 
+def test_a_run_that_proved_nothing_leaves_no_journal(source: Path, tmp_path: Path) -> None:
+    result = reluce.compress(source, "-1,1", output=tmp_path / "out.onnx", settings=reluce.Settings(time_limit=0))
+    assert result.report.cut_short
+    assert not any("journal" in note for note in result.report.notes)
+    assert "out.journal" not in names(tmp_path)
+
+
 def test_what_a_failed_run_had_proved_is_kept(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "WORTH", 0.0)
 

@@ -248,7 +248,7 @@ class _Run:
         if journal is None:
             return
         self.notes += tuple(journal.notes)
-        if self.deadline.cut:
+        if self.deadline.cut and journal.holds_steps:
             self.notes += (f"what was proved is in {journal.path}: the same command with more time goes on from there",)
         else:
             journal.remove()

@@ -124,6 +124,11 @@ class Journal:
                 "proved after that would have been lost"
             )
 
+    @property
+    def holds_steps(self) -> bool:
+        """Whether there is anything to go on from."""
+        return bool(self._steps) or self._kept
+
     def remove(self) -> None:
         """Remove the file: the run has come to its end."""
         if not self._removed:  # a second time it might be that of another run
@@ -132,7 +137,7 @@ class Journal:
 
     def close(self) -> None:
         """Let others have it; one that has no steps is removed."""
-        if not self._steps and not self._kept:
+        if not self.holds_steps:
             self.remove()
         self._file.close()
 
