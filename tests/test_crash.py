@@ -102,7 +102,7 @@ def test_killed_at_any_moment(source: Path, tmp_path: Path) -> None:
     for code, killed, after, notes in moments:
         assert code == 9
         assert after == whole
-        assert killed.keys() <= {"out.journal", ".out.onnx.tmp", ".out.cert.tmp", "out.cert", "out.onnx"}
+        assert killed.keys() <= {"out.journal", ".out.onnx.reluce-tmp", ".out.cert.reluce-tmp", "out.cert", "out.onnx"}
         for name in killed.keys() & whole.keys():
             assert killed[name] == whole[name]
         assert "out.cert" in killed or "out.onnx" not in killed

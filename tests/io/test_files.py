@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reluce.errors import OutputError
-from reluce.io._files import replace_file, write_temporary
+from reluce.io._files import demand_writable, replace_file, write_temporary
 
 
 def names(folder: Path) -> list[str]:
@@ -91,7 +91,7 @@ def test_a_failed_commit_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_has_left_is_taken_over(tmp_path: Path) -> None:
-    (tmp_path / ".a.onnx.tmp").write_bytes(b"much longer than what is written now")
+    (tmp_path / ".a.onnx.reluce-tmp").write_bytes(b"much longer than what is written now")
     replace_file(tmp_path / "a.onnx", b"new")
     assert (tmp_path / "a.onnx").read_bytes() == b"new"
     assert names(tmp_path) == ["a.onnx"]
@@ -109,7 +109,7 @@ def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
 
 def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_bytes(b"precious")
-    (tmp_path / ".a.onnx.tmp").symlink_to(tmp_path / "precious")
+    (tmp_path / ".a.onnx.reluce-tmp").symlink_to(tmp_path / "precious")
     with pytest.raises(OutputError, match=r"a\.onnx: cannot write into its folder"):
         replace_file(tmp_path / "a.onnx", b"new")
     assert (tmp_path / "precious").read_bytes() == b"precious"
@@ -120,3 +120,21 @@ def test_names_as_long_as_a_file_system_allows(tmp_path: Path) -> None:
         replace_file(tmp_path / name, b"new")
         assert (tmp_path / name).read_bytes() == b"new"
     assert len(names(tmp_path)) == 2
+
+
+def test_a_file_with_a_second_name_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / ".a.onnx.reluce-tmp").hardlink_to(tmp_path / "precious")
+    with pytest.raises(OutputError, match="a file with several names"):
+        replace_file(tmp_path / "a.onnx", b"new")
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
+def test_pipes_in_the_way_stay_there(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.onnx")
+    os.mkfifo(tmp_path / ".b.onnx.reluce-tmp")
+    with pytest.raises(OutputError, match=r"a\.onnx: is a pipe or a device"):
+        demand_writable(tmp_path / "a.onnx")
+    with pytest.raises(OutputError, match=r"b\.onnx: .*a pipe"):
+        replace_file(tmp_path / "b.onnx", b"new")
+    assert all(path.is_fifo() for path in tmp_path.iterdir())

@@ -227,3 +227,20 @@ def test_a_removed_journal_is_not_mistaken_for_the_next(tmp_path: Path) -> None:
 def test_arrays_of_other_formats_are_a_mistake(tmp_path: Path) -> None:
     with closing(Journal.open(tmp_path / "j", "this")) as journal, pytest.raises(ValueError, match="float32"):
         journal.keep("1", {"x": np.zeros(1, np.float32)})
+
+
+def test_a_pipe_in_the_way_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out.journal")
+    with pytest.raises(OutputError, match="what is there is a pipe, a device, or a file with several names"):
+        Journal.open(tmp_path / "out.journal", "this")
+    assert (tmp_path / "out.journal").is_fifo()
+
+
+def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "soft").symlink_to(tmp_path / "precious")
+    (tmp_path / "hard").hardlink_to(tmp_path / "precious")
+    for name in ("soft", "hard"):
+        with pytest.raises(OutputError, match="the journal of the run cannot be written there"):
+            Journal.open(tmp_path / name, "this")
+    assert (tmp_path / "precious").read_bytes() == b"precious"

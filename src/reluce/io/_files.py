@@ -102,11 +102,13 @@ def demand_writable(path: PathLike) -> None:
     Raises
     ------
     OutputError
-        When ``path`` is a folder or write-protected, or its folder does not exist.
+        When ``path`` is a folder, a device or write-protected, or its folder does not exist.
     """
     target = Path(path)
     if target.is_dir():
         raise OutputError(f"{target}: is a directory, cannot write a file there")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{target}: is a pipe or a device; only a regular file is replaced")
     if not target.parent.is_dir():
         raise OutputError(f"{target}: its folder does not exist")
     if target.exists() and not target.stat().st_mode & 0o222:  # renaming over it would not ask
@@ -199,8 +201,8 @@ def write_temporary(path: PathLike, data: bytes) -> Temporary:
 
 def _temporary_name(name: str) -> str:
     """Hidden, and no longer than a file system allows."""
-    long = len(os.fsencode(name)) > LONGEST_NAME - len("..tmp")
-    return f".{hashlib.sha256(os.fsencode(name)).hexdigest() if long else name}.tmp"
+    long = len(os.fsencode(name)) > LONGEST_NAME - len("..reluce-tmp")
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest() if long else name}.reluce-tmp"
 
 
 def replace_file(path: PathLike, data: bytes) -> None:

@@ -69,9 +69,8 @@ def save(loaded: Loaded, output: Output | None, beside: Sequence[tuple[PathLike,
             temporary.append(write_temporary(path, data))
             if read_bytes(temporary[-1].path, compressed=os.fspath(path).endswith(".gz")) != data:
                 raise OutputError(f"{os.fspath(path)}: the disk gives back other bytes than were written")
-        for written in tuple(temporary):
-            written.commit()
-            temporary.remove(written)
+        while temporary:
+            temporary.pop(0).commit()
     except BaseException:
         for written in temporary:
             written.discard()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 try:
@@ -11,7 +12,9 @@ try:
 except ImportError:  # pragma: no cover (Windows: its files that are open for writing are locked as it is)
     fcntl = None  # type: ignore[assignment]
 
-_MODE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_MODE = os.O_RDWR | os.O_CREAT
+for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):  # without waiting for who reads a pipe
+    _MODE |= getattr(os, _flag, 0)
 
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -28,7 +31,7 @@ def open_locked(path: Path) -> int:
     Parameters
     ----------
     path
-        The file. A symbolic link is not followed.
+        The file. A symbolic link is not followed; a pipe, a device or a file with a second name is not taken.
 
     Returns
     -------
@@ -45,6 +48,7 @@ def open_locked(path: Path) -> int:
     while True:
         descriptor = os.open(path, _MODE, 0o666)
         try:
+            _demand_own(descriptor)
             _lock(descriptor)
             if _still_there(descriptor, path):
                 return descriptor
@@ -55,6 +59,13 @@ def open_locked(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # it was renamed or removed between opening and locking: what is there now is another
+
+
+def _demand_own(descriptor: int) -> None:
+    """Nobody else may lose anything when it is written."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise OSError(errno.EINVAL, "what is there is a pipe, a device, or a file with several names")
 
 
 def _lock(descriptor: int) -> None:
