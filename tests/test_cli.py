@@ -650,6 +650,16 @@ def test_inspect_can_be_cut_short_too(source: Path, capsys: Capture) -> None:
     assert "time ran out" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_report_that_cannot_be_written_is_no_lost_network(
+    source: Path, target: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / ".k.json.reluce-tmp").mkdir()
+    assert reluce_command("compress", source, target, "--range", "0,1", "--json", tmp_path / "k.json") == 5
+    assert "k.json" in (said := one_line(capsys))
+    assert "the network is written, with all that belongs to it" in said
+    assert target.exists()
+
+
 def test_a_cut_proof_claims_nothing_false(source: Path) -> None:
     full = reluce.inspect(source, "0,1").report.layers[0]
     cut = reluce.inspect(source, "0,1", settings=reluce.Settings(time_limit=0)).report.layers[0]

@@ -367,11 +367,15 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 def _finish(report: Report, box: DomainLike | None, save: Path | None, json_file: Path | None, quiet: bool) -> None:
-    if save is not None and isinstance(box, Box):
-        replace_file(save, box.to_bytes())
-        report = replace(report, notes=(*report.notes, f"the box that was used is in {save}"))
-    if json_file is not None:
-        replace_file(json_file, (json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n").encode())
+    try:
+        if save is not None and isinstance(box, Box):
+            replace_file(save, box.to_bytes())
+            report = replace(report, notes=(*report.notes, f"the box that was used is in {save}"))
+        if json_file is not None:
+            replace_file(json_file, (json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n").encode())
+    except OutputError as error:
+        done = "" if report.compressed is None else "; the network is written, with all that belongs to it"
+        raise OutputError(f"{error}{done}") from None
     if not quiet:
         _say(report)
     if report.cut_short:

@@ -142,6 +142,17 @@ def test_a_forged_memory_makes_nothing_wrong(name: str) -> None:
     assert fewer < 150  # most of it is noticed and worked out
 
 
+def test_rows_that_are_no_rows() -> None:
+    memory = Remembered()
+    run("boxes", memory)
+    truth = verdicts(run("boxes", None))
+    for row in (True, None, -1, 10**9, "0", 0.0):
+        forged = Remembered(copy.deepcopy(dict(memory)))
+        for outcome in forged.values():
+            outcome["witnesses"]["exactly"] = [[row, NETWORK.relus[0].name]]
+        assert verdicts(run("boxes", forged)) == truth
+
+
 def proved(name: str) -> tuple[Proof, list[dict[str, Any]]]:
     memory = Remembered()
     proof = run(name, memory)

@@ -198,3 +198,10 @@ def test_modules_of_the_current_folder_are_not_run(
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     assert ask(sandbox, "echo")["modules"]
     assert not (tmp_path / "there").exists()
+
+
+def test_without_an_interpreter_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    for executable in (None, "", "/there/is/none"):
+        monkeypatch.setattr(sys, "executable", executable)
+        with pytest.raises(Lost, match="cannot be started"):
+            ask(Sandbox(SERVICE), "echo")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reluce.errors import ModelError, OutputError
 from reluce.io._limits import FILE_BYTES, INFLATED, INFLATION
-from reluce.run import Taken, open_locked
+from reluce.run import LOCKS, Taken, open_locked
 
 PathLike = str | os.PathLike[str]
 
@@ -131,12 +131,15 @@ class Temporary:
         OutputError
             When that fails; the temporary file is removed and an older file at the target is untouched.
         """
+        if not LOCKS:
+            self._unlock()
         try:
             self.path.replace(self.target)
         except OSError as error:
             self.discard()
             raise OutputError(f"{self.target}: cannot be replaced ({_reason(error)})") from None
-        self._unlock()
+        if LOCKS:
+            self._unlock()
         # The new name is durable only once its folder is; not every file system can synchronise a folder.
         with suppress(OSError):
             folder = os.open(self.target.parent, os.O_RDONLY)
@@ -147,9 +150,12 @@ class Temporary:
 
     def discard(self) -> None:
         """Remove it."""
+        if not LOCKS:
+            self._unlock()
         with suppress(OSError):
             self.path.unlink()
-        self._unlock()
+        if LOCKS:
+            self._unlock()
 
     def _unlock(self) -> None:
         with suppress(OSError):
@@ -185,7 +191,7 @@ def write_temporary(path: PathLike, data: bytes) -> Temporary:
     except OSError as error:
         raise OutputError(f"{target}: cannot write into its folder ({_reason(error)})") from None
     try:
-        os.fchmod(temporary.descriptor, _mode(target))
+        temporary.path.chmod(_mode(target))
         os.ftruncate(temporary.descriptor, 0)
         with os.fdopen(temporary.descriptor, "wb", closefd=False) as file:
             file.write(stored)

@@ -88,7 +88,10 @@ def demand_guardable(loaded: Loaded) -> None:
         raise UsageError("a guard is an output of an ONNX model; export the model to ONNX first, then guard that file")
     model = parse(loaded.data, loaded.name)
     if GUARD in all_names(model.graph):
-        raise UsageError(f"{loaded.name} has something called {GUARD!r} already: rename it, or leave the guard out")
+        raise UsageError(
+            f"{loaded.name} has something called {GUARD!r} already: rename it, or leave the guard out "
+            "(if that is a guard, begin with the model that it was added to)"
+        )
     inputs = _inputs(model.graph, loaded)
     formats = {info.name: loaded.network.tensors[info.name].dtype.name for info in inputs}
     needed = WHOLE_NUMBERS if any(name.startswith("int") for name in formats.values()) else BROADCASTING

@@ -32,6 +32,9 @@ def handle(request: Mapping[str, Any], arrays: Arrays) -> tuple[Mapping[str, Any
     return {"outputs": list(plain)}, list(plain.values())
 
 
+onnxruntime.disable_telemetry_events()
+
+
 def _session(data: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

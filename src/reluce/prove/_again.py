@@ -83,7 +83,12 @@ def leaves_again(
 def coordinates(entry: Mapping[str, Any], size: int) -> tuple[Array, Array]:
     """The coordinates and signs of a record."""
     rows, signs = entry["rows"], entry["signs"]
-    demand(rows.ndim == 1 and rows.dtype == np.int64 and bool(((rows >= 0) & (rows < size)).all()))
+    demand(
+        rows.ndim == 1
+        and rows.dtype == np.int64
+        and len(rows) <= 2 * size
+        and bool(((rows >= 0) & (rows < size)).all())
+    )
     demand(signs.shape == rows.shape and signs.dtype == np.int8 and bool((abs(signs) == 1).all()))
     return rows, signs
 

@@ -164,7 +164,7 @@ def split_again(
     """
     size = network.tensors[node.inputs[0]].size
     rows, signs = coordinates(entry, size)
-    demand(len(rows) <= 2 * size and len(entry["dimension"]) <= 2 * (settings.boxes + settings.batch) + 1)
+    demand(len(entry["dimension"]) <= 2 * (settings.boxes + settings.batch) + 1)
     search = _search(network, box, bounds, node, rows, signs, settings, None, stop)
     demand(search is not None)
     assert search is not None

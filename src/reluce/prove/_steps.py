@@ -103,7 +103,7 @@ class Steps:
 
     def _recalled(self, name: str, again: Again) -> Done | None:
         outcome = None if self._memory is None else self._memory.recall(name)
-        if outcome is None:
+        if outcome is None or self._stop():
             return None
         try:
             spent = outcome["spent"]

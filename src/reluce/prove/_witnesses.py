@@ -221,15 +221,19 @@ class Witnesses:
             When it is nothing that ``since`` gives.
         """
         points, exactly, nodes = found["points"], dict(found["exactly"]), {node.name: node for node in self.layers}
-        shapes = {name: np.shape(points[name])[1:] for name in self.network.inputs}
         counts = {len(points[name]) for name in self.network.inputs}
-        floats = all(points[name].dtype == np.float64 for name in self.network.inputs)
-        if len(counts) != 1 or not floats or shapes != {name: self.network.shape(name) for name in self.network.inputs}:
+        (count,) = counts if len(counts) == 1 else (-1,)
+        fits = all(
+            points[name].dtype == np.float64 and points[name].shape[1:] == self.network.shape(name)
+            for name in self.network.inputs
+        )
+        rows = all(type(row) is int and 0 <= row < count for row in exactly)
+        if not 0 <= count <= 2 * sum(map(len, self.positive.values())) or not fits or not rows:
             raise ValueError("points that do not fit the network")
         for name, best in found["best"].items():
             if best.shape != self.best[name].shape:
                 raise ValueError("values that do not fit the network")
-        plain = [row for row in range(counts.pop()) if row not in exactly]
+        plain = [row for row in range(count) if row not in exactly]
         if plain:
             self.feed({name: points[name][plain] for name in self.network.inputs})
         for row, name in exactly.items():

@@ -15,6 +15,7 @@ import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from math import prod
 from typing import IO, Any
 
@@ -106,9 +107,17 @@ def limit(seconds: float, memory: int) -> None:
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CPU: processor}
     wanted[resource.RLIMIT_AS] = memory
     for which, value in wanted.items():
-        hard = resource.getrlimit(which)[1]
+        most = [given for given in _given(which) if given != resource.RLIM_INFINITY]
         with suppress(ValueError, OSError):
-            resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+            resource.setrlimit(which, (min(value, *most) if most else value, _given(which)[1]))
+
+
+@cache
+def _given(which: int) -> tuple[int, int]:
+    """The limits that the parent had, which this process does not go beyond."""
+    import resource
+
+    return resource.getrlimit(which)
 
 
 def serve(handle: Handler) -> None:

@@ -26,21 +26,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reluce.errors import OutputError
-from reluce.run._lock import Taken, open_locked
+from reluce.run._lock import LOCKS, Taken, open_locked
 
 Array = NDArray[Any]
 
 TYPES = frozenset(["<f8", "<i8", "<i2", "<u2", "|i1", "|b1"])
-LONGEST_LINE = 1 << 28
+LONGEST_LINE = 1 << 25
 """Bytes of one line."""
 
-LARGEST = 1 << 31
+LARGEST = 1 << 29
 """Bytes of a journal; what would make it longer is not written."""
 
 MOST_BYTES = 1 << 28
 """Bytes of the arrays of one step, once they are decompressed."""
 
+LONGEST_NAME = 1 << 16
+"""Bytes of the name of a step."""
+
 HEAD, VERSION = "reluce journal", 1
+STEP = b'{"step":'
 
 
 class Journal:
@@ -102,7 +106,7 @@ class Journal:
             return None
         try:
             outcome = _Decoder().decoded(json.loads(text)["outcome"])
-        except (ValueError, LookupError, TypeError, RecursionError, zlib.error):
+        except (ValueError, LookupError, TypeError, RecursionError, MemoryError, zlib.error):
             return None
         return outcome if isinstance(outcome, dict) else None
 
@@ -133,6 +137,8 @@ class Journal:
         """Remove the file: the run has come to its end."""
         if not self._removed:  # a second time it might be that of another run
             self._removed = True
+            if not LOCKS:
+                self._file.close()
             self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -148,9 +154,7 @@ class Journal:
         found = _parsed(first)
         if found == head:
             for text, self._size in lines:
-                match _parsed(text):
-                    case {"step": str(step), "outcome": dict()}:
-                        self._steps[step] = text
+                self._steps[_name(text)] = text
             self._cut()
             return
         ours = isinstance(found, dict) and HEAD in found
@@ -218,6 +222,17 @@ def _parsed(text: bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _name(text: bytes) -> str:
+    """The name of a step, without a look at its outcome; empty where there is none."""
+    if not text.startswith(STEP):
+        return ""
+    try:
+        name, _ = json.JSONDecoder().raw_decode(text[len(STEP) : len(STEP) + LONGEST_NAME].decode(errors="ignore"))
+    except ValueError:
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 def _encoded(value: Any) -> Any:

@@ -21,6 +21,10 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What file systems say that know no locks: there one run at a time is the user's business."""
 
 
+LOCKS = fcntl is not None
+"""Whether a file that is open can be renamed and removed, and is locked: not on Windows."""
+
+
 class Taken(Exception):
     """Another process writes the file."""
 
@@ -46,7 +50,12 @@ def open_locked(path: Path) -> int:
         When it cannot be opened.
     """
     while True:
-        descriptor = os.open(path, _MODE, 0o666)
+        try:
+            descriptor = os.open(path, _MODE, 0o666)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(errno.ELOOP, "what is there is a symbolic link") from None
+            raise
         try:
             _demand_own(descriptor)
             _lock(descriptor)

@@ -102,7 +102,10 @@ class Sandbox:
     def _running(self) -> _Child:
         if self._child is None or self._child.process.poll() is not None:
             self._close()
-            self._child = _Child(self._service)
+            try:
+                self._child = _Child(self._service)
+            except (OSError, TypeError) as error:  # no interpreter (embedded Python), no room for another process
+                raise Lost(f"the process cannot be started ({error})") from None
             weakref.finalize(self, self._child.end)
         return self._child
 
