@@ -199,6 +199,9 @@ def change_json(generator: Generator, text: dict[str, Any], plain: Plain) -> Non
 
 # Arrays: .npy and .npz files
 
+MOST_BYTES = 1 << 25
+"""Of all members of an archive that is changed member by member."""
+
 
 def arrays(data: bytes, generator: Generator, plain: Plain) -> bytes:
     """An archive with other members, or members with other headers; or a plain change."""
@@ -208,7 +211,10 @@ def arrays(data: bytes, generator: Generator, plain: Plain) -> bytes:
         return member(data, generator, plain)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            parts = [(info.filename, archive.read(info)) for info in archive.infolist()[:20]]
+            members = archive.infolist()[:20]
+            if sum(info.file_size for info in members) > MOST_BYTES:  # a bomb that was made here before
+                return plain(data)
+            parts = [(info.filename, archive.read(info)) for info in members]
     except Exception:  # whatever zipfile meets: this is no archive any more
         return plain(data)
     if not parts:
