@@ -199,7 +199,7 @@ def change_json(generator: Generator, text: dict[str, Any], plain: Plain) -> Non
 
 # Arrays: .npy and .npz files
 
-MOST_BYTES = 1 << 25
+MOST_BYTES = 1 << 22
 """Of all members of an archive that is changed member by member."""
 
 
@@ -321,7 +321,7 @@ def text(data: bytes, generator: Generator, plain: Plain) -> bytes:
             case "swap":
                 words[k], words[other] = words[other], words[k]
             case "repeat":
-                words[k] = words[k] * int(pick(generator, (2, 10, 300, 3000)))
+                words[k] = (words[k] * int(pick(generator, (2, 10, 300, 3000))))[: 1 << 16]
             case "piece":
                 low, high = sorted((k, other))
                 words[low:low] = words[low : min(high, low + 60)]

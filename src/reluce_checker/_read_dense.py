@@ -74,13 +74,16 @@ def _from_left(scope: Scope, call: Call) -> Iterable[Made]:
 
 def fused(scope: Scope, call: Call) -> bool:
     """Make a MatMul and the Add of a row behind it one Dense, where only that Add reads the product."""
-    if call.kind != "Add" or call.opset < 7 or len(call.inputs) != 2 or call.flags or any(call.outputs[1:]):
+    if call.kind != "Add" or call.opset < 7 or len(call.inputs) != 2 or call.flags:
+        return False
+    if not call.outputs or not call.outputs[0] or any(call.outputs[1:]):
         return False
     for product, name in (tuple(call.inputs), tuple(reversed(call.inputs))):
         if product in scope.products and scope.readers[product] == 1 and scope.fixed(name):
-            shape, place = scope.variable(product), scope.products[product]
+            place = scope.products[product]
             old = scope.nodes[place]
             try:
+                shape = scope.variable(product)
                 bias = row(scope.weights(name, product), shape[-1], len(shape))
             except NotModelled:
                 return False

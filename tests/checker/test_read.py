@@ -636,3 +636,20 @@ def test_a_large_constant_that_many_opaque_nodes_read_is_held_once() -> None:
     found = [n.op for n in read_graph(proto.SerializeToString()).nodes if isinstance(n.op, Opaque)]
     assert len(found) == 51
     assert sum(len(op.signature) for op in found) < 50_000
+
+
+@pytest.mark.parametrize("outputs", [[], [""], ["", "y2"]])
+def test_a_sum_without_its_output_is_none_that_is_fused(outputs: list[str]) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["h"]),
+        helper.make_node("Add", ["h", "B"], outputs),
+        helper.make_node("Relu", ["x"], ["y"]),
+    ]
+    float_ = TensorProto.FLOAT
+    ends = [[helper.make_tensor_value_info(name, float_, ["N", 3])] for name in ("x", "y")]
+    stored = [
+        helper.make_tensor("W", float_, [3, 3], [1.0] * 9),
+        helper.make_tensor("B", float_, [3], [1.0] * 3),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", *ends, stored), opset_imports=[helper.make_opsetid("", 17)])
+    assert read_graph(model.SerializeToString()).outputs == ("y",)
