@@ -137,9 +137,8 @@ class Backward:
         for node in reversed(self.graph.nodes):
             if len(node.outputs) != 1 or node.outputs[0] not in functional.coefficients:
                 continue
-            if isinstance(node.op, Relu):
-                self._through_stable(functional, node)
-            elif self.substitute(functional, node):
+            changed = self._through_stable if isinstance(node.op, Relu) else self.substitute
+            if changed(functional, node):
                 size, none = self._size(functional)
                 both = best.minimum(size)
                 low = both.exponent
@@ -168,11 +167,14 @@ class Backward:
             radius = radius + (abs(A) * (high - low)).sum(1)
         return (abs(twice) + radius) * Exact(np.array(1, dtype=object), -1), unbounded
 
-    def _through_stable(self, functional: Functional, node: Node) -> None:
-        """Replace stably active units by their pre-activations, and inactive ones by 0."""
+    def _through_stable(self, functional: Functional, node: Node) -> bool:
+        """Replace stably active units by their pre-activations, inactive ones by 0, and multiples by what they are of.
+
+        Says whether that is worth a look already: what has become a pre-activation is bounded one layer further down.
+        """
         (source,), (output,) = node.inputs, node.outputs
         if source not in self.intervals:
-            return
+            return False
         z, A = self.intervals[source], functional.coefficients[output]
         self._fits(output, A)
         if source in self._multiples:
@@ -184,6 +186,7 @@ class Backward:
             del functional.coefficients[output]
         if moved.sign.any():
             functional.add(source, moved)
+        return source in self._multiples
 
     def _by_multiples(self, functional: Functional, source: str, A: Exact) -> Exact:
         """Coefficients of a ReLU's output with unstable units expressed by those that they are multiples of."""

@@ -1,8 +1,9 @@
 """What a network costs, and whether a rewrite saves any of it.
 
-Numbers that a file stores: weights, biases and other parameters, an array that several nodes share once, and the places
-that a selection lists where a rewrite has put one in. A rewrite must make the objective smaller, or leave it as it is
-and make another number smaller; and no result has more parameters or non-zeros than the original.
+Numbers that a file stores: weights, biases and other parameters, an array that several nodes share once. Places
+that a selection lists, where a rewrite has put one in, count as parameters, but not as non-zeros: none is multiplied.
+A rewrite must make the objective smaller, or leave it as it is and make another number smaller; and no result has more
+parameters or non-zeros than the original.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def cost(network: Network, original: Network) -> Cost:
             macs += network.tensors[node.output].size * op.weight.shape[1]
         if isinstance(op, Select):
             if node.name not in original.by_name:
-                parameters, nonzeros = parameters + len(op.indices), nonzeros + len(op.indices)
+                parameters += len(op.indices)
                 size += INDEX_BYTES * len(op.indices)
             continue
         if isinstance(op, Opaque | Constant):

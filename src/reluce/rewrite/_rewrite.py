@@ -283,7 +283,8 @@ def _largest(original: Original) -> float:
 def _finite(network: Network, original: Network) -> bool:
     """Whether no rewritten parameter overflowed its format."""
     for node in network.nodes:
-        if not node.outputs or node.op is original.producer[node.outputs[0]].op:
+        before = original.producer.get(node.outputs[0]) if node.outputs else None
+        if before is None or node.op is before.op:
             continue
         arrays = (getattr(node.op, entry.name) for entry in fields(node.op))
         if any(isinstance(array, np.ndarray) and not np.isfinite(array).all() for array in arrays):
