@@ -199,7 +199,7 @@ def core(seed: int, widths: tuple[int, ...] = (3, 4, 4, 2), active: tuple[int, .
     for attempt in range(1000):
         rng = np.random.default_rng([seed, attempt])
         net = _candidate(rng, widths, active)
-        if generic(net, active, points_of(net, rng, 200)):
+        if generic(net, active, points_of(net, rng, 80)):
             return net
     raise AssertionError("no core of this shape was found")
 
@@ -218,7 +218,7 @@ def _candidate(rng: Rng, widths: Sequence[int], active: Sequence[int]) -> Net:
 
 
 def _medians(net: Net, rng: Rng) -> Array:
-    z = pre_activations(net, points_of(net, rng, 64))[-1]
+    z = pre_activations(net, points_of(net, rng, 32))[-1]
     return exact(np.round(np.median(z.astype(float), axis=0) * 4) / 4)
 
 
