@@ -41,6 +41,16 @@ class Class:
         """The others that point the other way."""
         return self.factors < 0
 
+    @property
+    def turned(self) -> Class:
+        """The same class, with the shortest of its opposites as the unit that stays."""
+        place = int(np.argmin(np.where(self.opposite, np.abs(self.factors), np.inf)))
+        factors = self.factors / self.factors[place]
+        factors[place] = 1.0 / self.factors[place]
+        others = self.others.copy()
+        others[place] = self.first
+        return Class(int(self.others[place]), others, _rounded(factors))
+
 
 def classes(pattern: Sandwich, rows: Array, bias: Array) -> list[Class]:
     """The classes of more than one unit.

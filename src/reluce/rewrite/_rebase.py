@@ -13,13 +13,17 @@ Source: METHODS 4.A (proof), 4.B; width only: Zhong, Wang, Khoo, REDNet, ASE 202
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import gcd
 
 import numpy as np
+from flint import fmpz_mat
 from scipy.linalg import qr, solve_triangular
 
 from reluce.bounds import dense_form
-from reluce.network import Array, Dense, Node, readonly
+from reluce.network import Array, Dense, Dyadic, Node, readonly
+from reluce.rewrite._cost import cost
 from reluce.rewrite._merge import LARGEST_FACTOR, affordable_rank, largest_rank, scaled_rows
 from reluce.rewrite._multiples import Class, claims, joined
 from reluce.rewrite._residual import lowest
@@ -29,6 +33,10 @@ from reluce.rewrite._state import Judge, Original, Rewritten, Rows, Sandwich
 
 MARGIN = 2.0**-10
 """How far new units are kept above 0, as a share of what they would reach below it."""
+
+
+LARGEST_LATTICE, LATTICE_BITS = 20_000, 64
+"""Numbers of readers' rows, and bits of each, up to which a basis in integers is looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,34 +74,106 @@ def rebase_layer(
     shape = original.network.shape(pattern.relu.output)
     if original.network.tensors[pattern.relu.output].size != shape[-1]:
         return "the layer has several positions"
-    opposite = [item for item in found if item.opposite.any()]
     present = len(pattern.active) + sum(len(item.others) for item in found)
     if present < 2:
         return "no other active unit is left in its layer"
     _, centre, half = scaled_rows(original, state, pattern)
-    block = _block(original, state, pattern, opposite)
+    found = _oriented(original, state, pattern, found, half)
+    block = _block(original, state, pattern, found)
+    why, taken = "its inputs are unbounded", list[Rewritten]()
+    for basis in _bases(state, pattern, block, half, room):
+        if len(basis.rows) >= present:
+            why = f"its readers tell {len(basis.rows)} combinations apart"
+        elif max(np.abs(part).max(initial=0.0) for part in (basis.rows, basis.factors)) > LARGEST_FACTOR:
+            why = "the new weights would be too large"
+        else:
+            candidate = _applied(original, state, pattern, found, block, basis, centre)
+            refused = judge(candidate)
+            if refused is None:
+                taken.append(candidate)
+            why = refused or why
+    return min(taken, key=lambda candidate: cost(candidate.network, original.network).nonzeros) if taken else why
+
+
+def _oriented(original: Original, state: Rewritten, pattern: Sandwich, found: list[Class], half: Array) -> list[Class]:
+    """Classes with opposites, each with that unit in front which leaves the smaller rank (greedily)."""
+    for place, item in enumerate(found):
+        if item.opposite.any():
+            other = [*found[:place], item.turned, *found[place + 1 :]]
+            here, there = (_rank(_block(original, state, pattern, choice), half) for choice in (found, other))
+            found = other if there < here else found
+    return found
+
+
+def _rank(block: _Block, half: Array) -> int:
+    scaled = block.readers @ block.weight * half
+    return _numerical_rank(qr(scaled.T, mode="r", pivoting=True)[0]) if np.isfinite(scaled).all() else 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Basis:
+    """``rows`` says how the new units combine those of readers, and ``factors`` the readers' rows in terms of them."""
+
+    rows: Array  # (rank, rows of all readers)
+    factors: Array  # (rows of all readers, rank)
+
+
+def _bases(state: Rewritten, pattern: Sandwich, block: _Block, half: Array, room: Array) -> Iterator[_Basis]:
+    """Bases to try: rows of readers, within the budget; one of the lattice of all rows, where that is exact."""
     P = block.readers @ block.weight
     scaled = P * half
     if not np.isfinite(scaled).all():
-        return "its inputs are unbounded"
+        return
     triangle, order = qr(scaled.T, mode="r", pivoting=True)
-    exact = not (room > 0).any()
-    rank = _exact_rank(triangle)
-    if not exact:
-        weights = _reader_weights(state, pattern)
-        rank = min(rank, affordable_rank(scaled, triangle, order, weights, room))
-    if rank >= present:
-        return f"its readers tell {rank} combinations apart"
-    factors = _factors(triangle, order, rank, exact)
-    if np.abs(factors).max(initial=0.0) > LARGEST_FACTOR:
-        return "the new weights would be too large"
-    candidate = _applied(original, state, pattern, found, block, P, order[:rank], factors, centre)
-    why = judge(candidate)
-    return candidate if why is None else why
+    if (room > 0).any():
+        rank = min(
+            _numerical_rank(triangle),
+            affordable_rank(scaled, triangle, order, _reader_weights(state, pattern), room),
+        )
+        yield _among_rows(triangle, order, rank)
+    rank = _numerical_rank(triangle)
+    lattice = _lattice(block, half > 0)
+    if lattice is not None and len(lattice.rows) == rank:
+        yield lattice
+    if not (room > 0).any():
+        yield _among_rows(triangle, order, rank)
 
 
-def _block(original: Original, state: Rewritten, pattern: Sandwich, opposite: list[Class]) -> _Block:
+def _among_rows(triangle: Array, order: Array, rank: int) -> _Basis:
+    """Some of the readers' rows, and the others in terms of them."""
+    count = len(order)
+    rows, factors = np.zeros((rank, count)), np.zeros((count, rank))
+    rows[np.arange(rank), order[:rank]] = 1.0
+    factors[order[:rank]] = np.eye(rank)
+    if rank and rank < count:
+        factors[order[rank:]] = solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:]).T
+    return _Basis(rows, factors)
+
+
+def _lattice(block: _Block, varying: Array) -> _Basis | None:
+    """A short basis of all integer combinations of the readers' rows: with it, factors are integers (LLL).
+
+    Only where numbers have few digits does anything come of it that fits in a float; others are not tried.
+    """
+    if len(block.readers) * varying.sum() > LARGEST_LATTICE:
+        return None
+    P = (Dyadic.of(block.readers) @ Dyadic.of(block.weight))[:, varying]
+    entries = [int(entry) for entry in P.mantissa.ravel()]
+    common = gcd(*entries)
+    if common == 0 or max(abs(entry // common) for entry in entries).bit_length() > LATTICE_BITS:
+        return None
+    whole = fmpz_mat(P.shape[0], P.shape[1], [entry // common for entry in entries])
+    reduced, transform = whole.lll(True)
+    used = [k for k in range(len(block.readers)) if any(reduced[k, j] != 0 for j in range(P.shape[1]))]
+    back = transform.inv()
+    rows = np.array([[int(transform[k, j]) for j in range(len(block.readers))] for k in used], dtype=np.float64)
+    factors = np.array([[int(back[i, k]) for k in used] for i in range(len(block.readers))], dtype=np.float64)
+    return _Basis(rows.reshape(len(used), -1), factors.reshape(-1, len(used)))
+
+
+def _block(original: Original, state: Rewritten, pattern: Sandwich, found: list[Class]) -> _Block:
     assert isinstance(pattern.before.op, Dense)
+    opposite = [item for item in found if item.opposite.any()]
     form, z = dense_form(pattern.before.op), pattern.relu.inputs[0]
     places = np.concatenate([pattern.active, [item.first for item in opposite]]).astype(np.int64)
     size = original.network.tensors[z].size
@@ -120,20 +200,9 @@ def _reader_weights(state: Rewritten, pattern: Sandwich) -> Array:
     return np.concatenate([factors[node.output] for node in pattern.after], axis=1)
 
 
-def _exact_rank(triangle: Array) -> int:
+def _numerical_rank(triangle: Array) -> int:
     diagonal = np.abs(np.diag(triangle))
     return min(int((diagonal > 1e-11 * diagonal.max(initial=0.0)).sum()), largest_rank(triangle))
-
-
-def _factors(triangle: Array, order: Array, rank: int, exact: bool) -> Array:
-    """``A``: every reader's row in terms of those of the basis, ``(rows, rank)``."""
-    count = len(order)
-    A = np.zeros((count, rank))
-    A[order[:rank]] = np.eye(rank)
-    if rank and rank < count:
-        solved = solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:])
-        A[order[rank:]] = (np.round(solved * 2.0**20) / 2.0**20 if exact else solved).T
-    return A
 
 
 def _applied(
@@ -142,16 +211,15 @@ def _applied(
     pattern: Sandwich,
     found: list[Class],
     block: _Block,
-    P: Array,
-    basis: Array,
-    A: Array,
+    basis: _Basis,
     centre: Array,
 ) -> Rewritten:
     """The network with the new units in place of the block, and classes reduced to one unit each."""
     op, z, h = pattern.before.op, pattern.relu.inputs[0], pattern.relu.output
     assert isinstance(op, Dense)
-    dtype = op.weight.dtype
-    combination = block.readers[basis]
+    dtype, A, P = op.weight.dtype, basis.factors, block.readers @ block.weight
+    combination = basis.rows @ block.readers
+    B = combination @ block.weight
     rows = Rows(z, combination @ block.matrix, combination @ block.shift - combination @ block.bias, *[np.zeros(0)] * 2)
     beta = _offsets(lowest(original, rows))
     matrix, shift = rows.matrix, rows.shift + beta
@@ -164,7 +232,7 @@ def _applied(
     form = dense_form(op)
     with np.errstate(over="ignore"):
         weight = np.concatenate(
-            [op.weight[~gone] if op.alpha == 1 else form.weight[~gone].astype(dtype), P[basis].astype(dtype)]
+            [op.weight[~gone] if op.alpha == 1 else form.weight[~gone].astype(dtype), B.astype(dtype)]
         )
         old_bias = form.bias[~gone].astype(dtype if op.bias is None else op.bias.dtype)
         bias = np.concatenate([old_bias, beta.astype(old_bias.dtype)])
@@ -173,7 +241,7 @@ def _applied(
     for node in pattern.after:
         assert isinstance(node.op, Dense)
         mine = slice(start, start + len(node.op.weight))
-        leftover = (P[mine] - A[mine] @ P[basis]) @ centre
+        leftover = (P[mine] - A[mine] @ B) @ centre
         lift = block.readers[mine] @ block.bias - A[mine] @ beta + leftover
         changed[node.name] = _read(joined(node, found), A[mine], lift, ~gone)
         start = mine.stop

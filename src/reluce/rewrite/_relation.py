@@ -20,7 +20,7 @@ rows are settled in dyadic integers, and d is either exactly 0 or infinite. Sour
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import singledispatch
 
 import numpy as np
@@ -97,12 +97,13 @@ def deviation(original: Original, state: Rewritten, exact: bool) -> Deviations:
 def _known(original: Original, state: Rewritten, exact: bool) -> Proved:
     """The claims about multiples, proved in the order of the network; in exact arithmetic errors are 0 or infinite."""
     known: dict[str, Multiples] = {}
-    for node in original.network.nodes:
-        for name in node.outputs if state.parallels else ():
-            if name in state.parallels:
-                prove = exact_multiples if exact else proved_multiples
-                known[name] = prove(original, name, state.parallels[name], known)
-    return known
+    exactly: dict[str, Multiples] = {}
+    for name in [name for node in original.network.nodes for name in node.outputs if name in state.parallels]:
+        exactly[name] = exact_multiples(original, name, state.parallels[name], exactly)
+        if not exact:
+            found = proved_multiples(original, name, state.parallels[name], known)
+            known[name] = replace(found, error=np.fmin(found.error, exactly[name].error))
+    return exactly if exact else known
 
 
 def _node_deviation(

@@ -110,12 +110,22 @@ def bounded_residual(
         residual = _plus(original, state, residual, source, parameters)
     if residual is None:
         return np.full((*shape[:-1], len(parameters.bias)), np.inf)
-    pieces = _substituted(original, residual, known)
-    if residual.linear is not None:
-        nothing = np.full((*shape[:-1], len(parameters.bias)), np.inf)
-        return nothing if pieces is None else _largest(original, list(pieces))
-    worst = _largest(original, [residual])
-    return worst if pieces is None else np.minimum(worst, _largest(original, list(pieces)))  # neither is NaN
+    return _bounded(original, residual, (*shape[:-1], len(parameters.bias)), known)
+
+
+def _bounded(original: Original, residual: _Residual, shape: tuple[int, ...], known: Proved) -> Array:
+    """The largest absolute values: as it is, after one step down, and where multiples may help after as many as go."""
+    worst = np.full(shape, np.inf) if residual.linear is not None else _largest(original, [residual])
+    parts: list[_Residual] = [residual]
+    while worst.any():
+        pieces = _substituted(original, parts[0], known)
+        if pieces is None:
+            break
+        parts = [*pieces, *parts[1:]]
+        worst = np.minimum(worst, _largest(original, parts))  # neither is NaN
+        if not known:
+            break
+    return worst
 
 
 def _start(original: Original, state: Rewritten, name: str, before: Node, parameters: Parameters) -> _Residual:
@@ -300,11 +310,8 @@ def proved_multiples(original: Original, name: str, claim: Parallels, known: Pro
     rounding = np.where((W == 0) & exact[:, None], 0.0, dot_error(2, size))
     slack = np.where((b == 0) & exact, 0.0, dot_error(2, magnitude)) + _reach(original, before.inputs[0], rounding)
     residual = _Residual(before.inputs[0], W, b, slack)
-    worst = _largest(original, [residual])
-    pieces = _substituted(original, residual, known)
-    if pieces is not None:
-        worst = np.minimum(worst, _largest(original, list(pieces)))
-    return Multiples(claim, worst.reshape(-1, len(claim.unit)).max(axis=0))
+    shape = (*original.network.shape(name)[:-1], len(unit))
+    return Multiples(claim, _bounded(original, residual, shape, known).reshape(-1, len(unit)).max(axis=0))
 
 
 def short(factors: Array) -> Array:
@@ -329,8 +336,9 @@ def lowest(original: Original, rows: Rows) -> Array:
     middle, radius = _middle_and_radius(
         original, _Residual(before.inputs[0], rows.matrix @ form.weight, constant, slack)
     )
-    low: Array = down(down(middle - radius) - product_error(np.abs(middle))).reshape(-1, len(constant))
-    return np.min(low, axis=0)
+    low: Array = down(down(middle - radius) - product_error(np.abs(middle)))
+    least: Array = low.reshape(-1, len(constant)).min(axis=0)
+    return least
 
 
 def _middle_and_radius(original: Original, residual: _Residual) -> tuple[Array, Array]:

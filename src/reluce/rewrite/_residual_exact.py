@@ -43,15 +43,25 @@ def exact_residual(
             linear, c = mine @ Dyadic.of(new.matrix), c + mine @ Dyadic.of(new.shift)
     elif source is not None:
         return np.full(c.shape, np.inf)
+    equal = _exactly_zero(original, name, C, c, linear, known)
+    return np.where(possible, equal, np.inf)
+
+
+def _exactly_zero(original: Original, name: str, C: Dyadic, c: Dyadic, linear: Dyadic | None, known: Proved) -> Array:
+    """0 where ``C @ T + linear @ z + c`` vanishes, as it is or one or more layers down; infinity elsewhere."""
     C, c = _absorb_constants(original, name, C, c)
-    if (C.sign() != 0).any() or linear is not None:
+    best = _zero_or_unknown(C, c)
+    if linear is not None:
+        best = np.where((linear.sign() == 0).all(axis=1), best, np.inf)
+    deeper = True
+    while best.any() and deeper:
         step = _exact_through(original, name, C, c, linear, known)
         if step is None:
-            equal = _zero_or_unknown(C, c)
-            return equal if linear is None else np.where((linear.sign() == 0).all(axis=1), equal, np.inf)
+            break
         name, C, c = step
         C, c = _absorb_constants(original, name, C, c)
-    return np.where(possible, _zero_or_unknown(C, c), np.inf)
+        best, linear, deeper = np.fmin(best, _zero_or_unknown(C, c)), None, bool(known)
+    return best
 
 
 def _wanted(original: Original, state: Rewritten, name: str, before: Node) -> tuple[Dyadic, Dyadic, Array]:
@@ -87,13 +97,7 @@ def exact_multiples(original: Original, name: str, claim: Parallels, known: Prov
     C = weight[claim.unit] - weight[claim.to] * factor.reshape((-1, 1))
     c = bias[claim.unit] - bias[claim.to] * factor
     source = before.inputs[0]
-    C, c = _absorb_constants(original, source, C, c)
-    if (C.sign() != 0).any():
-        step = _exact_through(original, source, C, c, None, known)
-        if step is not None:
-            source, C, c = step
-            C, c = _absorb_constants(original, source, C, c)
-    return Multiples(claim, _zero_or_unknown(C, c))
+    return Multiples(claim, _exactly_zero(original, source, C, c, None, known))
 
 
 def _zero_or_unknown(C: Dyadic, c: Dyadic) -> Array:
