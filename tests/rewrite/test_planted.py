@@ -51,8 +51,9 @@ MISSING = [
 NOT_YET = {"roundoff": MISSING, "exact": MISSING}
 """Those whose rewrite is still to come or not yet good enough; floats hold the weights of every core exactly."""
 
-TOGETHER = {"roundoff": [*SILENT, "linear layer"], "exact": SILENT}
-"""Those that are recovered from any combination of them (of input ranks, the joint rank is needed)."""
+TOGETHER = {"roundoff": SILENT, "exact": SILENT}
+"""Those that are recovered from any combination of them. Where input ranks and linear layers meet anything else, active
+units are left whose joint rank is smaller, and some that are seen to be constant only when a layer has been folded."""
 
 SEEDS = range(6)
 LEVELS: dict[str, Level] = {"roundoff": Roundoff(), "exact": Exact()}
