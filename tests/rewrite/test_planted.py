@@ -30,30 +30,16 @@ from reluce.rewrite import Original, rewrite
 
 SILENT = ["inactive", "constant", "unread", "unread chain", "read by inactive"]
 
-RECOVERED = {"roundoff": [*SILENT, "input rank", "linear layer"], "exact": [*SILENT, "input rank", "linear layer"]}
-"""For each guarantee the kinds that are recovered as a whole where they are alone."""
+MISSING = ["turned over"]
 
-MISSING = [
-    "unread inputs",
-    "fixed inputs",
-    "duplicates",
-    "multiples of two",
-    "positive multiples",
-    "opposite pair",
-    "hyperplane class",
-    "affine class",
-    "turned over",
-    "joint rank",
-    "rank by fixed input",
-    "lumping",
-]
+RECOVERED = dict.fromkeys(("roundoff", "exact"), [kind for kind in INVERSES if kind not in MISSING])
+"""For each guarantee the kinds that are recovered as a whole where they are alone."""
 
 NOT_YET = {"roundoff": MISSING, "exact": MISSING}
 """Those whose rewrite is still to come or not yet good enough; floats hold the weights of every core exactly."""
 
-TOGETHER = {"roundoff": SILENT, "exact": SILENT}
-"""Those that are recovered from any combination of them. Where input ranks and linear layers meet anything else, active
-units are left whose joint rank is smaller, and some that are seen to be constant only when a layer has been folded."""
+TOGETHER = RECOVERED
+"""Those that are recovered from any combination of them."""
 
 SEEDS = range(6)
 LEVELS: dict[str, Level] = {"roundoff": Roundoff(), "exact": Exact()}

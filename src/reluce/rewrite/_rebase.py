@@ -75,8 +75,8 @@ def rebase_layer(
     if original.network.tensors[pattern.relu.output].size != shape[-1]:
         return "the layer has several positions"
     present = len(pattern.active) + sum(len(item.others) for item in found)
-    if present < 2:
-        return "no other active unit is left in its layer"
+    if not present:
+        return "it has no active units"
     _, centre, half = scaled_rows(original, state, pattern)
     found = _oriented(original, state, pattern, found, half)
     block = _block(original, state, pattern, found)
