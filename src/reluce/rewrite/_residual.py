@@ -114,7 +114,7 @@ def bounded_residual(
 
 
 def _bounded(original: Original, residual: _Residual, shape: tuple[int, ...], known: Proved) -> Array:
-    """The largest absolute values: as it is, after one step down, and where multiples may help after as many as go."""
+    """The largest absolute values: as it is, and after as many steps down as there is something linear to move."""
     worst = np.full(shape, np.inf) if residual.linear is not None else _largest(original, [residual])
     parts: list[_Residual] = [residual]
     while worst.any():
@@ -123,8 +123,6 @@ def _bounded(original: Original, residual: _Residual, shape: tuple[int, ...], kn
             break
         parts = [*pieces, *parts[1:]]
         worst = np.minimum(worst, _largest(original, parts))  # neither is NaN
-        if not known:
-            break
     return worst
 
 
