@@ -39,7 +39,10 @@ def exact_residual(
             relu = original.network.producer.get(name)
             if relu is None or relu.inputs != (new.over,):
                 return np.full(c.shape, np.inf)
-            mine = new_weight[:, columns < 0]
+            mine, opposite = new_weight[:, columns < 0], new.turned >= 0
+            turned = np.zeros(C.shape, dtype=object)
+            turned[:, new.turned[opposite]] = mine.mantissa[:, opposite]  # relu(-z_i) = h_i - z_i
+            C = C + Dyadic(turned, mine.exponent)
             linear, c = mine @ Dyadic.of(new.matrix), c + mine @ Dyadic.of(new.shift)
     elif source is not None:
         return np.full(c.shape, np.inf)
