@@ -58,7 +58,7 @@ def train_command(
         bool, typer.Option("--subgradient", help="Put l1 into the loss, as published for LEO and ISA.")
     ] = False,
     stability: Annotated[float, typer.Option(metavar="S", help="Strength on units that are not stable.")] = 0.0,
-    stability_kind: Annotated[str, typer.Option(metavar="rs|hinge", help="How stability is measured.")] = "rs",
+    stability_kind: Annotated[str, typer.Option(metavar="hinge|rs", help="How stability is measured.")] = "hinge",
     domain: Annotated[
         str | None,
         typer.Option(
@@ -127,7 +127,7 @@ def train_command(
     if fresh:
         checkpoint.unlink(missing_ok=True)
     trained = _fitted(room, samples, recipe, checkpoint, quiet)
-    replace_file(target, room.to_onnx(trained.model, samples.train.shape, {room.METADATA: recipe.to_json()}))
+    replace_file(target, trained.onnx())
     _report(trained, data, json_file, quiet)
     checkpoint.unlink(missing_ok=True)
 

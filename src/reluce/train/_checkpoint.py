@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from reluce.errors import OutputError, UsageError
+from reluce.run import LOCKS, Taken, open_locked
 
 FORMAT = "reluce.train 1"
 KEYS = {"format", "recipe", "data", "model", "optimizer", "history", "best"}
@@ -32,13 +34,24 @@ def write_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     torch.save({"format": FORMAT, **state}, buffer)
     temporary = target.with_name(f".{target.name}.reluce-tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        descriptor = open_locked(temporary)
+        try:
+            os.ftruncate(descriptor, 0)
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(descriptor)
+            if LOCKS:
+                temporary.replace(target)
+        finally:
+            os.close(descriptor)
+        if not LOCKS:  # where an open file cannot be renamed
+            temporary.replace(target)
+    except Taken:
+        raise OutputError(f"{target}: another run is writing this checkpoint") from None
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise OutputError(f"{target}: the checkpoint cannot be written ({error.strerror or error})") from error
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,11 @@ from torch import Tensor
 from reluce.errors import DomainError
 from reluce.train._random import generator
 
-NAMES = {"train_x": "x", "train_y": "y"}
+SHORT = {"x": "train_x", "y": "train_y"}
 """What the training arrays may be called for short."""
+
+ZIP = b"PK"
+ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 
 LARGEST_PIXEL = 255
 
@@ -126,12 +128,13 @@ def load_training_data(path: str | Path) -> Data:
     DomainError
         When it cannot be read, an array is missing, or arrays do not fit each other; says which and why.
     """
-    arrays = {}
-    for name, array in _read(path).items():
-        long = next((full for full, short in NAMES.items() if short == name), name)
-        if long in arrays:
-            raise DomainError(f"{path}: holds both {long!r} and {NAMES[long]!r}; leave one of them out")
-        arrays[long] = array
+    try:
+        arrays = _read(path)
+    except DomainError:
+        raise
+    except Exception as error:  # zipfile and numpy let through whatever they meet
+        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        raise DomainError(f"{path}: cannot be read as .npz: {reason or type(error).__name__}") from error
     return training_data(arrays, str(path))
 
 
@@ -143,15 +146,7 @@ def training_data(arrays: Mapping[str, npt.NDArray[Any]], label: str = "data") -
     DomainError
         As for ``load_training_data``; ``label`` says where.
     """
-    missing = [name for name in ("train_x", "train_y") if name not in arrays]
-    if "test_x" in arrays or "test_y" in arrays:
-        missing += [name for name in ("test_x", "test_y") if name not in arrays]
-    if missing:
-        found = ", ".join(map(repr, arrays)) or "nothing"
-        raise DomainError(
-            f"{label}: no array {missing[0]!r} (found {found}); training needs train_x and train_y (or x and y), and "
-            "test_x goes with test_y"
-        )
+    _demand_present(arrays, label)
     train = _samples(arrays, "train", label)
     classes = int(train.y.max()) + 1
     if classes > len(train):
@@ -204,17 +199,34 @@ def _inputs(x: npt.NDArray[Any], name: str) -> Tensor:
     return torch.from_numpy(values)
 
 
+def _demand_present(names: Collection[str], label: str) -> None:
+    missing = [name for name in ARRAYS[:2] if name not in names]
+    if any(name in names for name in ARRAYS[2:]):
+        missing += [name for name in ARRAYS[2:] if name not in names]
+    if missing:
+        found = ", ".join(map(repr, names)) or "nothing"
+        raise DomainError(
+            f"{label}: no array {missing[0]!r} (found {found}); training needs train_x and train_y (or x and y), and "
+            "test_x goes with test_y"
+        )
+
+
 def _read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
-    """All arrays of a file."""
-    try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise DomainError(f"{path}: is no regular file")
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DomainError(f"{path}: holds a single array; give an .npz with train_x and train_y")
-            return {name: archive[name] for name in archive.files}
-    except DomainError:
-        raise
-    except (OSError, ValueError, EOFError, MemoryError, TypeError, zipfile.BadZipFile) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-        raise DomainError(f"{path}: cannot be read as .npz: {reason or type(error).__name__}") from error
+    """The arrays of a file that training needs, under their long names."""
+    if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe that nobody writes to would wait for ever
+        raise DomainError(f"{path}: is no regular file")
+    with Path(path).open("rb") as file:
+        if file.read(len(ZIP)) != ZIP:
+            raise DomainError(f"{path}: is no .npz file; write one with numpy.savez(path, train_x=..., train_y=...)")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            both = [(short, long) for short, long in SHORT.items() if {short, long} <= set(archive.files)]
+            if both:
+                raise DomainError(f"{path}: holds both {both[0][0]!r} and {both[0][1]!r}; leave one of them out")
+            named = {SHORT.get(name, name): name for name in archive.files}
+            _demand_present(named, str(path))
+            arrays = {long: archive[name] for long, name in named.items() if long in ARRAYS}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise DomainError(f"{path}: {name!r} is no array")
+    return arrays

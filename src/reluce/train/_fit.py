@@ -21,6 +21,7 @@ from reluce.train._data import Data, Samples
 from reluce.train._freeze import freeze_zeros
 from reluce.train._layers import share_of_zeros, weights
 from reluce.train._model import build, image_shape
+from reluce.train._onnx import METADATA, to_onnx
 from reluce.train._proximal import Proximal, penalise
 from reluce.train._random import generator
 from reluce.train._recipe import Recipe
@@ -66,6 +67,8 @@ class Trained:
         From 0 to 1; ``None`` where there are no such samples.
     recipe
         How it was trained.
+    shape
+        Of one sample of its input.
     """
 
     model: nn.Sequential
@@ -74,6 +77,11 @@ class Trained:
     valid_accuracy: float | None
     test_accuracy: float | None
     recipe: Recipe
+    shape: tuple[int, ...]
+
+    def onnx(self) -> bytes:
+        """The network as an ONNX file, with its recipe in the metadata; see ``to_onnx``."""
+        return to_onnx(self.model, self.shape, {METADATA: self.recipe.to_json()})
 
 
 def fit(
@@ -150,13 +158,14 @@ class _Run:
         self.optimizer = _optimizer(self.model, recipe)
         self.batches = math.ceil(len(self.samples) / recipe.batch)
         self.steps = recipe.epochs * self.batches
+        self.low, self.high = (torch.full(data.train.shape, end) for end in recipe.domain or data.range)
         self.history: list[Epoch] = []
         self.best: dict[str, Tensor] | None = None
         self.digest = "" if checkpoint is None else data.digest
         if checkpoint is not None:
             self._restore(read_checkpoint(checkpoint, recipe.to_json(), self.digest))
         self.proximal: Proximal | None = None
-        if not recipe.subgradient and any(penalty.value(torch.ones(1, 1)) for penalty in recipe.penalties):
+        if recipe.penalised and not recipe.subgradient:
             penalties = penalise(self.model, recipe.penalties)
             self.proximal = Proximal(self.optimizer, penalties, recipe.penalty_schedule, self.steps)
             self.proximal.done = len(self.history) * self.batches
@@ -210,20 +219,15 @@ class _Run:
             group["lr"] = recipe.rate * recipe.rate_schedule(progress)
         self.optimizer.zero_grad()
         loss = cross_entropy(self.model(x), y)
-        if recipe.subgradient and (factor := recipe.penalty_schedule(progress)):
+        if recipe.penalised and recipe.subgradient and (factor := recipe.penalty_schedule(progress)):
             for weight, penalty in zip(weights(self.model), recipe.penalties, strict=True):
                 loss = loss + factor * penalty.value(weight)
         if recipe.stability:
             strength = recipe.stability * recipe.stability_schedule(progress)
-            loss = loss + strength * stability_penalty(self.model, *self._box, recipe.stability_kind)
+            loss = loss + strength * stability_penalty(self.model, self.low, self.high, recipe.stability_kind)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
-
-    @property
-    def _box(self) -> tuple[Tensor, Tensor]:
-        low, high = self.recipe.domain or self.data.range
-        return torch.full(self.data.train.shape, low), torch.full(self.data.train.shape, high)
 
     def _record(self, number: int, loss: float) -> None:
         if not math.isfinite(loss):
@@ -257,7 +261,7 @@ class _Run:
             parameter.grad = None
         learned = accuracy(model, self.samples)
         valid, test = (None if part is None else accuracy(model, part) for part in (self.valid, self.data.test))
-        return Trained(model, tuple(self.history), learned, valid, test, self.recipe)
+        return Trained(model, tuple(self.history), learned, valid, test, self.recipe, self.data.train.shape)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

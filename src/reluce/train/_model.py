@@ -6,6 +6,7 @@ from math import prod
 
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
 from reluce.errors import DomainError
 from reluce.train._layers import LINEAR
@@ -39,9 +40,9 @@ def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Sequential
         layers.append(nn.Flatten())
     size = prod(shape)
     for width in recipe.widths:
-        layers += [nn.Linear(size, width, dtype=torch.float32), nn.ReLU()]
+        layers += [_bare(nn.Linear, size, width), nn.ReLU()]
         size = width
-    layers.append(nn.Linear(size, classes, dtype=torch.float32))
+    layers.append(_bare(nn.Linear, size, classes))
     return _drawn(nn.Sequential(*layers), recipe.seed)
 
 
@@ -69,9 +70,15 @@ def _convolutions(channels: tuple[int, ...], shape: tuple[int, ...]) -> tuple[li
     incoming, height, width = image_shape(shape)
     layers: list[nn.Module] = [] if len(shape) == 3 else [nn.Unflatten(1, (1, height))]
     for outgoing in channels:
-        layers += [nn.Conv2d(incoming, outgoing, 3, stride=2, padding=1, dtype=torch.float32), nn.ReLU()]
+        layers += [_bare(nn.Conv2d, incoming, outgoing, 3, stride=2, padding=1), nn.ReLU()]
         incoming, height, width = outgoing, (height + 1) // 2, (width + 1) // 2
     return layers, (incoming, height, width)
+
+
+def _bare(kind: type[nn.Module], *sizes: int, **more: int) -> nn.Module:
+    """A layer without numbers; torch would draw some from its global generator."""
+    layer: nn.Module = skip_init(kind, *sizes, **more, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    return layer
 
 
 def _drawn(model: nn.Sequential, seed: int) -> nn.Sequential:

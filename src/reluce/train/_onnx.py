@@ -44,7 +44,9 @@ def to_onnx(model: nn.Sequential, shape: tuple[int, ...], metadata: Mapping[str,
     writer = _Graph(len(model))
     for layer in model:
         _write(layer, writer)
-    last = [layer for layer in model if isinstance(layer, nn.Linear)][-1]
+    last = model[-1]
+    if not isinstance(last, nn.Linear):
+        raise UsageError(f"the last layer is a {type(last).__name__}; it must be Linear")
     result: bytes = _model(writer, shape, last.out_features, metadata or {}).SerializeToString(deterministic=True)
     return result
 

@@ -102,7 +102,8 @@ class SparseGroup:
         for axis, strength in ((ROWS, self.rows), (COLUMNS, self.columns)):
             if strength and step:
                 amount = step * strength * _scale(weight, axis)
-                weight = weight * (1 - amount / _norms(weight, axis)).clamp_(min=0)  # a zero group: 1 - inf, so 0
+                norms = _norms(weight, axis).clamp_(min=torch.finfo(weight.dtype).tiny)  # zero groups stay zero
+                weight = weight * (1 - amount / norms).clamp_(min=0)
         return weight
 
 

@@ -84,7 +84,7 @@ class Recipe:
     columns: Strength = 0.0
     subgradient: bool = False
     stability: float = 0.0
-    stability_kind: StabilityKind = "rs"
+    stability_kind: StabilityKind = "hinge"
     domain: tuple[float, float] | None = None
     ramp: float = 0.1
     valid: float = 0.1
@@ -133,9 +133,14 @@ class Recipe:
         return RATES[self.optimizer] if self.lr is None else self.lr
 
     @property
+    def penalised(self) -> bool:
+        """Whether there are penalties on weights at all."""
+        return any(any(self.strengths(name)) for name in ("l1", "rows", "columns"))
+
+    @property
     def polishing(self) -> int:
-        """How many epochs polish, at the end; one at least is not of them."""
-        return min(round(self.polish * self.epochs), self.epochs - 1)
+        """How many epochs polish, at the end: none without penalties, and the first one never."""
+        return min(round(self.polish * self.epochs), self.epochs - 1) if self.penalised else 0
 
     @property
     def rate_schedule(self) -> Schedule:

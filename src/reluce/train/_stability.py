@@ -8,8 +8,11 @@ The bounds l <= z <= u of all pre-activations z over a box go through the networ
 
 A unit with u <= 0 is never active, one with l >= 0 always. The others are drawn there by the mean over all units of
 
-    rs       -tanh(1 + l u)                  smooth, and nearly flat where l u is far below 0
     hinge    min(max(u, 0), max(-l, 0))      how far the nearer one of the two bounds is from zero; 0 if stable
+    rs       -tanh(1 + l u)                  smooth; flat, so without effect, unless l u is near 0
+
+The bounds over a whole domain are wide at first: there only the hinge pulls. rs needs weights that another penalty has
+made small, or small boxes.
 
 Plain floats, without outward rounding: training needs no proofs.
 
@@ -29,7 +32,7 @@ from torch.nn.functional import conv2d, linear
 
 from reluce.errors import UsageError
 
-StabilityKind = Literal["rs", "hinge"]
+StabilityKind = Literal["hinge", "rs"]
 
 Bounds = tuple[Tensor, Tensor]
 """Lower and upper ends, ``(1, *sample shape)``."""
@@ -67,7 +70,7 @@ def relu_bounds(model: nn.Module, low: Tensor, high: Tensor) -> list[Bounds]:
     return found
 
 
-def stability_penalty(model: nn.Module, low: Tensor, high: Tensor, kind: StabilityKind = "rs") -> Tensor:
+def stability_penalty(model: nn.Module, low: Tensor, high: Tensor, kind: StabilityKind = "hinge") -> Tensor:
     """The mean over all ReLU units of how far each is from being stable on a box; see the head of this file.
 
     Parameters
@@ -75,7 +78,7 @@ def stability_penalty(model: nn.Module, low: Tensor, high: Tensor, kind: Stabili
     model, low, high
         As for ``relu_bounds``.
     kind
-        ``rs`` or ``hinge``.
+        ``hinge`` or ``rs``.
 
     Returns
     -------
@@ -91,8 +94,8 @@ def stability_penalty(model: nn.Module, low: Tensor, high: Tensor, kind: Stabili
 
 
 SURROGATES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "rs": lambda l, u: -torch.tanh(1 + l * u),
     "hinge": lambda l, u: torch.minimum(u.relu(), (-l).relu()),
+    "rs": lambda l, u: -torch.tanh(1 + l * u),
 }
 
 
