@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from train_tools import SHORT, digit_arrays, digits, same, state
 
 from reluce.errors import DomainError, OutputError, UsageError
+from reluce.run import open_locked
 from reluce.train import Epoch, Recipe, Samples, accuracy, build, fit, share_of_zeros, training_data, weights
 
 CNN = Recipe(
@@ -175,9 +177,26 @@ def test_nothing_that_a_checkpoint_holds_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OutputError, match="the checkpoint cannot be written"):
         fit(digits(), SHORT, tmp_path / "nowhere" / "run.train")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match=r"run\.train: the checkpoint cannot be written \(No space left on device\)"):
+        fit(digits(), SHORT, tmp_path / "run.train")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_another_run_is_writing(tmp_path: Path) -> None:
+    held = open_locked(tmp_path / ".run.train.reluce-tmp")
+    try:
+        with pytest.raises(OutputError, match="another run is writing this checkpoint"):
+            fit(digits(), SHORT, tmp_path / "run.train")
+    finally:
+        os.close(held)
 
 
 # Early stop

@@ -35,24 +35,37 @@ def write_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     temporary = target.with_name(f".{target.name}.reluce-tmp")
     try:
         descriptor = open_locked(temporary)
+    except Taken:
+        raise OutputError(f"{target}: another run is writing this checkpoint") from None
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    try:
         try:
-            os.ftruncate(descriptor, 0)
-            with os.fdopen(descriptor, "wb", closefd=False) as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(descriptor)
+            _fill(descriptor, buffer)
             if LOCKS:
                 temporary.replace(target)
         finally:
             os.close(descriptor)
         if not LOCKS:  # where an open file cannot be renamed
             temporary.replace(target)
-    except Taken:
-        raise OutputError(f"{target}: another run is writing this checkpoint") from None
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        raise OutputError(f"{target}: the checkpoint cannot be written ({error.strerror or error})") from error
+        if isinstance(error, OSError):
+            raise _unwritable(target, error) from error
+        raise
+
+
+def _fill(descriptor: int, buffer: io.BytesIO) -> None:
+    os.ftruncate(descriptor, 0)
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _unwritable(target: Path, error: OSError) -> OutputError:
+    return OutputError(f"{target}: the checkpoint cannot be written ({error.strerror or error})")
 
 
 def read_checkpoint(path: str | Path, recipe: str, data: str) -> dict[str, Any] | None:
