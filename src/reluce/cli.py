@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from reluce._version import __version__
+from reluce.cli_train import train_command
 from reluce.compress import compress, inspect
 from reluce.domain import Box, DomainLike, box_from_data, load_data
 from reluce.errors import (
@@ -268,6 +269,9 @@ def inspect_command(
     with _progress(quiet) as progress:
         result = inspect(source, box, data=data, settings=settings, progress=progress)
     _finish(result.report, box, save_domain, json_file, quiet)
+
+
+app.command("train", epilog=EXIT_CODES)(train_command)
 
 
 @app.callback(invoke_without_command=True)

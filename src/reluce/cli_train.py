@@ -1,0 +1,292 @@
+"""The command ``reluce train``: options, progress, tables, and files that appear in whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.console import Console, Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from reluce._version import __version__
+from reluce.errors import Interrupted, OutputError, UsageError
+from reluce.io import demand_writable, replace_file
+
+if TYPE_CHECKING:
+    from reluce.train import Data, Epoch, Recipe, Trained
+
+Show = Callable[["Epoch"], None]
+
+WIDE = 240
+"""Columns for output that no terminal shows, so that lines can be searched."""
+
+
+def train_command(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA.npz",
+            help="Arrays train_x, train_y (or x, y), and perhaps test_x, test_y: (samples, ...) and integer labels. "
+            "uint8 is divided by 255.",
+        ),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="Where the network goes.")],
+    widths: Annotated[str, typer.Option(metavar="N,N,..", help="Units of the dense hidden layers.")] = "100,100",
+    channels: Annotated[
+        str, typer.Option(metavar="N,N,..", help="Channels of 3x3 convolutions with stride 2 in front of them.")
+    ] = "",
+    l1: Annotated[
+        str,
+        typer.Option("--l1", metavar="S|S,S,..", help="Strength on single weights: one, or one for each layer."),
+    ] = "0",
+    rows: Annotated[
+        str,
+        typer.Option(metavar="S|S,S,..", help="Strength on rows, so on units; one leaves the output layer out."),
+    ] = "0",
+    columns: Annotated[
+        str, typer.Option(metavar="S|S,S,..", help="Strength on columns: on who reads a unit or an input.")
+    ] = "0",
+    subgradient: Annotated[
+        bool, typer.Option("--subgradient", help="Put l1 into the loss, as published for LEO and ISA.")
+    ] = False,
+    stability: Annotated[float, typer.Option(metavar="S", help="Strength on units that are not stable.")] = 0.0,
+    stability_kind: Annotated[str, typer.Option(metavar="hinge|rs", help="How stability is measured.")] = "hinge",
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="LO,HI",
+            help="Range of all inputs for --stability.  [default: 0,1 for uint8, else that of the data]",
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training samples.")] = 30,
+    polish: Annotated[
+        float, typer.Option(metavar="SHARE", help="Part of the epochs, at the end, without penalties; zeros stay.")
+    ] = 0.3,
+    ramp: Annotated[float, typer.Option(metavar="SHARE", help="Part of training over which penalties come on.")] = 0.1,
+    batch: Annotated[int, typer.Option(metavar="N", help="Samples of a step.")] = 128,
+    optimizer: Annotated[str, typer.Option(metavar="sgd|adam", help="sgd has momentum 0.9.")] = "sgd",
+    lr: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Learning rate.  [default: 0.05 for sgd, 0.001 for adam]")
+    ] = None,
+    decay: Annotated[str, typer.Option(metavar="cosine|step|none", help="How the learning rate falls.")] = "cosine",
+    warmup: Annotated[float, typer.Option(metavar="SHARE", help="Part of training with a rising rate.")] = 0.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of all that is random.")] = 0,
+    valid: Annotated[float, typer.Option(metavar="SHARE", help="Part of the training samples to validate on.")] = 0.1,
+    patience: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Stop after so many epochs of the last phase without a better validation."),
+    ] = None,
+    shift: Annotated[int, typer.Option(metavar="PIXELS", help="Move training images by up to so much.")] = 0,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror training images by chance.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start afresh, even if there is a checkpoint.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Train a network that can be made smaller, and write it as ONNX.
+
+    After each epoch a checkpoint is written, OUT.onnx.train: the same command goes on from there after a crash or
+    Ctrl-C, with the same result, byte for byte. It is removed at the end.
+    """
+    room = _room()
+    recipe = room.Recipe(
+        widths=_whole("--widths", widths),
+        channels=_whole("--channels", channels),
+        epochs=epochs,
+        batch=batch,
+        seed=seed,
+        polish=polish,
+        optimizer=cast(Any, optimizer),
+        lr=lr,
+        decay=cast(Any, decay),
+        warmup=warmup,
+        l1=_strengths("--l1", l1),
+        rows=_strengths("--rows", rows),
+        columns=_strengths("--columns", columns),
+        subgradient=subgradient,
+        stability=stability,
+        stability_kind=cast(Any, stability_kind),
+        domain=_range(domain),
+        ramp=ramp,
+        valid=valid,
+        patience=patience,
+        shift=shift,
+        flip=flip,
+    )
+    checkpoint = target.with_name(f"{target.name}.train")
+    _demand_distinct(data, {"OUT.onnx": target, "--json": json_file, "the checkpoint": checkpoint})
+    samples = room.load_training_data(data)
+    if fresh:
+        checkpoint.unlink(missing_ok=True)
+    trained = _fitted(room, samples, recipe, checkpoint, quiet)
+    replace_file(target, trained.onnx())
+    _report(trained, data, json_file, quiet)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _room() -> Any:
+    """The room that needs torch, opened only when it is used."""
+    try:
+        import reluce.train as room
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "torch":
+            raise
+        raise UsageError("training needs torch: pip install 'reluce[train]'") from None
+    return room
+
+
+def _whole(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: expected whole numbers, such as 400,400") from None
+
+
+def _strengths(option: str, text: str) -> float | tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: expected a number, or one for each layer, such as 1e-4") from None
+    return found[0] if len(found) == 1 else found
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--range {text!r}: expected LO,HI, such as 0,1") from None
+    return low, high
+
+
+def _demand_distinct(data: Path, written: dict[str, Path | None]) -> None:
+    """No file that is written may be the one that is read, or written twice; and each must be writable."""
+    seen = {os.path.realpath(data): "DATA.npz"}
+    for role, path in written.items():
+        if path is None:
+            continue
+        other = seen.setdefault(os.path.realpath(path), role)
+        if other != role:
+            raise UsageError(f"{other} and {role} name the same file: {path}")
+        demand_writable(path)
+
+
+def _fitted(room: Any, samples: Data, recipe: Recipe, checkpoint: Path, quiet: bool) -> Trained:
+    done: list[Epoch] = []
+    try:
+        with _progress(recipe.epochs, quiet) as show:
+
+            def note(epoch: Epoch) -> None:
+                done.append(epoch)
+                show(epoch)
+
+            return cast("Trained", room.fit(samples, recipe, checkpoint, note))
+    except KeyboardInterrupt:
+        if not checkpoint.exists():
+            raise Interrupted("interrupted before the first epoch ended; nothing was written") from None
+        raise Interrupted(f"interrupted; the same command goes on from {checkpoint}, --fresh starts afresh") from None
+
+
+@contextmanager
+def _progress(epochs: int, quiet: bool) -> Iterator[Show]:
+    """What shows each epoch: a bar on a terminal, a line elsewhere, nothing where it is to be quiet."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda epoch: None
+    elif not console.is_terminal:
+        yield lambda epoch: print(f"epoch {epoch.number}/{epochs}  {_words(epoch)}", file=sys.stderr, flush=True)  # noqa: T201
+    else:
+        columns = "[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, TextColumn("{task.fields[words]}"), console=console, transient=True) as bar:
+            task = bar.add_task("epoch", total=epochs, words="")
+            yield lambda epoch: bar.update(task, completed=epoch.number, words=_words(epoch))
+
+
+def _words(epoch: Epoch) -> str:
+    valid = "" if epoch.valid is None else f"  validation {epoch.valid:.2%}"
+    return f"loss {epoch.loss:.4f}{valid}  zeros {epoch.zeros:.1%}"
+
+
+def _report(trained: Trained, data: Path, json_file: Path | None, quiet: bool) -> None:
+    if json_file is not None:
+        text = json.dumps(_json(trained, data), indent=2, allow_nan=False) + "\n"
+        try:
+            replace_file(json_file, text.encode())
+        except OutputError as error:
+            raise OutputError(f"{error}; the network is written") from None
+    if not quiet:
+        _say(_tables(trained))
+
+
+def _accuracies(trained: Trained) -> dict[str, float | None]:
+    return {
+        "train": trained.train_accuracy,
+        "validation": trained.valid_accuracy,
+        "test": trained.test_accuracy,
+    }
+
+
+def _layers(trained: Trained) -> list[dict[str, Any]]:
+    """For each layer: how many weights, units and inputs it has, and how much of it is zero."""
+    room = _room()
+    entries = []
+    for number, weight in enumerate(room.weights(trained.model), 1):
+        present = (weight.detach() != 0).flatten(2).any(2) if weight.ndim > 2 else weight.detach() != 0
+        entries.append(
+            {
+                "layer": number,
+                "units": int(weight.shape[0]),
+                "weights": weight.numel(),
+                "zeros": int((weight == 0).sum()),
+                "zero_rows": int((~present.any(1)).sum()),
+                "zero_columns": int((~present.any(0)).sum()),
+            }
+        )
+    return entries
+
+
+def _json(trained: Trained, data: Path) -> dict[str, Any]:
+    return {
+        "reluce": __version__,
+        "data": str(data),
+        "recipe": json.loads(trained.recipe.to_json()),
+        "accuracy": _accuracies(trained),
+        "epochs": [asdict(epoch) for epoch in trained.history],
+        "layers": _layers(trained),
+    }
+
+
+def _tables(trained: Trained) -> Group:
+    layers = Table("layer", title="Layers", title_justify="left")
+    for heading in ("units", "weights", "zeros", "units whose row is zero", "columns that are zero"):
+        layers.add_column(heading, justify="right")
+    for entry in _layers(trained):
+        share = f"{entry['zeros'] / entry['weights']:.1%}"
+        counts = (entry["units"], entry["weights"], share, entry["zero_rows"], entry["zero_columns"])
+        layers.add_row(str(entry["layer"]), *(count if isinstance(count, str) else f"{count:,}" for count in counts))
+    found = {name: value for name, value in _accuracies(trained).items() if value is not None}
+    return Group(layers, "Accuracy: " + ", ".join(f"{name} {value:.2%}" for name, value in found.items()))
+
+
+def _say(what: Group) -> None:
+    """Print tables; a terminal that lacks a letter, or a reader that hangs up, is no failure of the run."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    with console.capture() as captured:
+        console.print(what)
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(captured.get().encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
