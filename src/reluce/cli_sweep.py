@@ -40,7 +40,7 @@ def sweep_command(
     strengths: Annotated[
         str, typer.Option(metavar="S,S,..", help="What is tried; 0, the unregularised network, always is.")
     ] = "1e-5,3e-5,1e-4,3e-4",
-    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="How many runs each strength gets.")] = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", help="How many runs each strength gets.")] = 3,
     seed: Annotated[int, typer.Option(metavar="N", help="The first of their seeds.")] = 0,
     penalty: Annotated[
         str,
@@ -119,9 +119,10 @@ def sweep_command(
         shift=shift,
         flip=flip,
     )
-    given = _strengths("--strengths", strengths)
+    if seeds < 1:
+        raise UsageError(f"--seeds {seeds}: give at least 1")
     penalties = [name.strip() for name in penalty.split(",") if name.strip()]
-    recipes = sweeps.recipes_for(base, given if isinstance(given, tuple) else (given,), penalties)
+    recipes = sweeps.recipes_for(base, _numbers(strengths), penalties)
     settings = Settings(parse_guarantee(guarantee), time_limit, objective=cast(Objective, objective))
     with _progress(len(recipes) * seeds, quiet) as (say, done):
         ended: list[str] = []
@@ -147,6 +148,13 @@ def sweep_command(
     if not quiet:
         _say(sweeps.tables(found))
     _judge(found)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--strengths {text!r}: expected numbers, such as 1e-5,1e-4") from None
 
 
 def _judge(found: Sweep) -> None:
