@@ -289,6 +289,67 @@ def test_two_sweeps_on_one_folder(digits: Path, tmp_path: Path, capsys: Capture)
     os.close(held)
 
 
+# Several at once
+
+
+def test_side_by_side_is_the_same(data: Data, tmp_path: Path) -> None:
+    recipes = recipes_for(TINY, [1e-2])
+    told: list[str] = []
+    both = sweep(data, recipes, tmp_path / "both", seeds=(0,), jobs=2, progress=told.append)
+    alone = sweep(data, recipes, tmp_path / "alone", seeds=(0,))
+    assert "s0-seed0: epoch 1/1" in " ".join(told)
+    assert names(tmp_path / "both") == names(tmp_path / "alone")
+    assert [run.name for run in both.runs] == [run.name for run in alone.runs]
+    for path in (tmp_path / "alone").iterdir():
+        if path.suffix in {".onnx", ".cert", ".svg", ".png"}:
+            assert path.read_bytes() == (tmp_path / "both" / path.name).read_bytes()
+
+
+def test_side_by_side_failures_are_shown(digits: Path, tmp_path: Path, capsys: Capture) -> None:
+    options = ("--widths", "8", "--strengths", "1e-3", "--seeds", "1", "--lr", "1e30", "--jobs", "2")
+    assert command("sweep", digits, tmp_path, *options) == 2
+    assert "2 of 2 runs failed, first s0-seed0: training diverged" in one_line(capsys)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no signals here")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_sweep(digits: Path, tmp_path: Path, kind: int, capsys: Capture) -> None:
+    options = ("--widths", "8", "--epochs", "100000", "--strengths", "1e-3", "--seeds", "1", "--jobs", "2")
+    start = [sys.executable, "-c", "from reluce.cli import main; main()", "sweep", str(digits), str(tmp_path)]
+    process = subprocess.Popen([*start, *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    checkpoints = [tmp_path / f"{name}-seed0.onnx.train" for name in ("s0", "s0.001")]
+    try:
+        limit = time.monotonic() + 60
+        while not all(path.exists() for path in checkpoints):
+            assert time.monotonic() < limit
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(kind)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    if kind == signal.SIGINT:
+        assert process.returncode == 130
+        assert errors.splitlines()[-1].startswith("reluce: interrupted; 0 of 2 runs have ended")
+    limit = time.monotonic() + 20  # the lock is free only when the last worker is gone
+    while command("sweep", digits, tmp_path, *options, "--time-limit", "1") == 5:
+        assert "another sweep is writing there" in one_line(capsys)
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    assert "is of a run with another recipe" in one_line(capsys)  # the time limit is another, so nothing was begun
+    before = states(tmp_path)
+    time.sleep(0.5)
+    assert states(tmp_path) == before
+
+
+def test_a_worker_that_is_lost(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import reluce.sweep._workers as workers
+
+    monkeypatch.setattr(workers, "CODE", "import os; os._exit(9)")
+    found = sweep(data, recipes_for(TINY, [1e-2]), tmp_path, seeds=(0,), jobs=2)
+    assert [str(run.outcome) for run in found.runs] == ["the process of the run was lost (exit code 9)"] * 2
+
+
 # What fails
 
 
@@ -337,6 +398,7 @@ def test_all_runs_may_fail(digits: Path, tmp_path: Path, capsys: Capture) -> Non
         (("--strengths", "0"), "no strength above 0 is given"),
         (("--strengths", "-1"), "l1 is (-1.0, -1.0, -1.0); give numbers >= 0"),
         (("--seeds", "0"), "--seeds 0: give at least 1"),
+        (("--jobs", "0"), "jobs is 0; give at least 1"),
         (("--penalty", "l2"), "penalty 'l2': expected l1, rows, columns, stability, or several of them"),
         (("--penalty", ""), "nothing is swept"),
         (("--l1", "1e-4"), "l1 is swept, and has a strength of its own, 0.0001"),

@@ -82,6 +82,7 @@ def sweep_command(
         str, typer.Option(metavar="parameters|nonzeros|macs|bytes", help="What rewrites save, as for compress.")
     ] = "parameters",
     time_limit: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.0, help="For each compression.")] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", help="How many runs are done at once, each on one core.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do again what is there of these runs.")] = False,
     quiet: Annotated[bool, _option("quiet")] = False,
 ) -> None:
@@ -139,6 +140,7 @@ def sweep_command(
                 seeds=range(seed, seed + seeds),
                 settings=settings,
                 fresh=fresh,
+                jobs=jobs,
                 progress=say,
                 done=count,
             )

@@ -20,10 +20,11 @@ from reluce.result import Result
 from reluce.run import Failed, Lost
 from reluce.settings import Settings
 from reluce.sweep._plan import Plan
-from reluce.sweep._results import Figures
+from reluce.sweep._results import Failure, Figures
 from reluce.train import Data, Epoch, Samples, fit
 
 Say = Callable[[str], None]
+Outcome = Figures | Failure
 
 HELPING = 1000
 """Training samples that help to refute."""
@@ -56,21 +57,25 @@ def finished(plan: Plan) -> Figures | None:
         return None
 
 
-def begin(plan: Plan) -> None:
-    """Say whose files will be there."""
-    replace_file(plan.record, _record(plan, None))
-
-
-def carry_out(plan: Plan, data: Data, settings: Settings, say: Say) -> Figures:
-    """Do a run, from where an earlier one was stopped.
+def outcome_of(plan: Plan, data: Data, settings: Settings, say: Say) -> Outcome:
+    """Do a run, from where an earlier one was stopped: its figures, or why there are none.
 
     Raises
     ------
     KeyboardInterrupt, Interrupted
         When Ctrl-C or SIGTERM came: the same call goes on.
-    Exception
-        Whatever training and compressing raise.
     """
+    try:
+        replace_file(plan.record, _record(plan, None))  # says whose files will be there
+        return _carried_out(plan, data, settings, say)
+    except Interrupted:
+        raise
+    except Exception as error:  # whatever it is, it is one run of many, which have taken hours
+        reason = " ".join(str(error).split())
+        return Failure(type(error).__name__, reason or type(error).__name__)
+
+
+def _carried_out(plan: Plan, data: Data, settings: Settings, say: Say) -> Figures:
     start = time.perf_counter()
 
     def note(epoch: Epoch) -> None:

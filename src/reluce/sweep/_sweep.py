@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
-from reluce.errors import Interrupted, OutputError
+from reluce.errors import OutputError, UsageError
 from reluce.run import LOCKS, Taken, open_locked
 from reluce.settings import DEFAULTS, Settings
 from reluce.sweep._files import write
-from reluce.sweep._one import begin, carry_out, finished
+from reluce.sweep._one import Outcome, Say, finished, outcome_of
 from reluce.sweep._plan import Plan, demand_sound, plans
 from reluce.sweep._plot import demand_plots
-from reluce.sweep._results import Failure, Figures, Run, Sweep
+from reluce.sweep._results import Run, Sweep
+from reluce.sweep._workers import side_by_side
 from reluce.train import Data, Recipe
 
 LOCK = "sweep.lock"
@@ -28,6 +30,7 @@ def sweep(
     seeds: Sequence[int] = (0, 1, 2),
     settings: Settings = DEFAULTS,
     fresh: bool = False,
+    jobs: int = 1,
     progress: Callable[[str], None] = lambda what: None,
     done: Callable[[Run], None] = lambda run: None,
 ) -> Sweep:
@@ -52,6 +55,8 @@ def sweep(
         For each compression: guarantee, objective, time limit.
     fresh
         Whether to remove first what is there of these runs.
+    jobs
+        How many runs are done at once, in processes of their own where it is more than one. The networks are the same.
     progress
         Told what is being worked on.
     done
@@ -69,15 +74,18 @@ def sweep(
     demand_sound(recipes, tuple(seeds))
     demand_plots()
     folder = Path(outdir)
-    with _locked(folder):
+    if jobs < 1:
+        raise UsageError(f"jobs is {jobs}; give at least 1")
+    with _locked(folder) as lock:
         todo = list(plans(data, recipes, seeds, folder, settings))
         if fresh:
             for plan in todo:
                 _remove(plan)
-        before = {plan.name: finished(plan) for plan in todo}
+        before = [(plan, finished(plan)) for plan in todo]
+        known = [(plan, figures) for plan, figures in before if figures is not None]
+        missing = [plan for plan, figures in before if figures is None]
         runs = []
-        for plan in todo:
-            outcome = before[plan.name] or _outcome(plan, data, settings, progress)
+        for plan, outcome in chain(known, _outcomes(missing, data, settings, jobs, lock, progress)):
             runs.append(Run(plan.name, plan.strength, plan.recipe, outcome))
             done(runs[-1])
         runs.sort(key=lambda run: (run.strength, run.recipe.seed))
@@ -87,16 +95,18 @@ def sweep(
     return found
 
 
-def _outcome(plan: Plan, data: Data, settings: Settings, progress: Callable[[str], None]) -> Figures | Failure:
-    """What comes of a run: figures, or why there are none."""
-    try:
-        begin(plan)
-        return carry_out(plan, data, settings, lambda what: progress(f"{plan.name}: {what}"))
-    except Interrupted:
-        raise
-    except Exception as error:  # whatever it is, it is one run of many, which have taken hours
-        reason = " ".join(str(error).split())
-        return Failure(type(error).__name__, reason or type(error).__name__)
+def _outcomes(
+    todo: Sequence[Plan], data: Data, settings: Settings, jobs: int, lock: int, progress: Callable[[str], None]
+) -> Iterator[tuple[Plan, Outcome]]:
+    if jobs > 1 and len(todo) > 1:
+        yield from side_by_side(todo, data, settings, jobs, lock, progress)
+        return
+    for plan in todo:
+        yield plan, outcome_of(plan, data, settings, _named(plan.name, progress))
+
+
+def _named(name: str, progress: Callable[[str], None]) -> Say:
+    return lambda what: progress(f"{name}: {what}")
 
 
 def _notes(data: Data, plan: Plan) -> tuple[str, ...]:
@@ -118,7 +128,7 @@ def _remove(plan: Plan) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[int]:
     """The folder to oneself; the lock goes with the process, its file with the end of the sweep."""
     lock = folder / LOCK
     try:
@@ -129,7 +139,7 @@ def _locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from None
     try:
-        yield
+        yield descriptor
     finally:
         if not LOCKS:  # where an open file cannot be removed
             os.close(descriptor)
