@@ -336,11 +336,13 @@ def lowest(original: Original, rows: Rows) -> Array:
     if before is None or not isinstance(before.op, Dense) or not len(rows.shift):
         return np.full(len(rows.shift), -np.inf)
     form = dense_form(before.op)
-    if form.weight_radius is not None or form.bias_radius is not None:
-        return np.full(len(rows.shift), -np.inf)
     absolute, terms = np.abs(rows.matrix), rows.matrix.shape[1] + 1
     slack = dot_error(terms, absolute @ np.abs(form.bias) + np.abs(rows.shift))
     slack = slack + _reach(original, before.inputs[0], dot_error(terms, absolute @ np.abs(form.weight)))
+    if form.weight_radius is not None:
+        slack = slack + _reach(original, before.inputs[0], 2 * (absolute @ form.weight_radius))
+    if form.bias_radius is not None:
+        slack = slack + 2 * (absolute @ form.bias_radius)
     constant = rows.matrix @ form.bias + rows.shift
     middle, radius = _middle_and_radius(
         original, _Residual(before.inputs[0], rows.matrix @ form.weight, constant, slack)
