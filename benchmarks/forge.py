@@ -994,9 +994,10 @@ def planted_bases(count: int, seed: int, folder: Path) -> list[Case]:
         generator = np.random.default_rng([seed, 5, number])
         kinds = [PLANTED[number % len(PLANTED)], *generator.choice(PLANTED[:-1], int(generator.integers(2)))]
         inputs = 1 if "unread inputs" in kinds else 2
-        widths = entry(generator, [(inputs, 3, 3, 1), (inputs, 3, 2), (inputs, 2, 3, 2)])
+        widths = entry(generator, [(inputs, 3, 3, 1), (inputs, 3, 2), (inputs, 4, 2)])
+        active = (int(generator.integers(2)),) * (len(widths) - 2)
         try:
-            net = planted(core(int(generator.integers(6)), widths, (1,) * (len(widths) - 2)), kinds, number).net
+            net = planted(core(int(generator.integers(6)), widths, active), kinds, number).net
             result = quick(net.network, net.box, LEVELS[number % len(LEVELS)], folder, PROVERS["leaves"])
         except (AssertionError, ValueError):  # no such core, or nowhere to plant it
             continue
