@@ -33,6 +33,7 @@ from reluce.io import beside, demand_writable, open_model, replace_file
 from reluce.journal import journal_path
 from reluce.prove import ClosingSettings, Method, ProverSettings
 from reluce.report import Report, render
+from reluce.rewrite import Objective
 from reluce.settings import Settings
 
 EXIT: dict[type[ReluceError], int] = {
@@ -175,6 +176,16 @@ GuaranteeText = Annotated[
 ]
 
 
+ObjectiveText = Annotated[
+    str,
+    typer.Option(
+        "--objective",
+        metavar="parameters|nonzeros|macs|bytes",
+        help="What a rewrite has to make smaller to be taken. No result has more parameters or non-zeros than IN.onnx.",
+    ),
+]
+
+
 @app.command("compress", epilog=EXIT_CODES)
 def compress_command(
     source: Model,
@@ -186,6 +197,7 @@ def compress_command(
     save_domain: SaveBox = None,
     data: DataFile = None,
     guarantee: GuaranteeText = "roundoff",
+    objective: ObjectiveText = "parameters",
     time_limit: TimeLimit = None,
     seed: Seed = 0,
     prover: Prover = "ladder",
@@ -202,7 +214,8 @@ def compress_command(
 ) -> None:
     """Write a smaller network with the same function on the domain."""
     provers = _prover(seed, prover, solver, trust_solver, device)
-    settings = Settings(parse_guarantee(guarantee), time_limit, provers, _shapes(input_shape))
+    shapes, goal = _shapes(input_shape), cast(Objective, objective)
+    settings = Settings(parse_guarantee(guarantee), time_limit, provers, shapes, goal)
     if save_domain is None and domain_from_data is not None:
         save_domain = beside(target, ".domain.npz")
     read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}

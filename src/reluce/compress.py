@@ -50,7 +50,7 @@ from reluce.prove import Proof, prove
 from reluce.query import Pair, PathLike, demand_query, equivalence_query, pair_of
 from reluce.report import Report, SolverUse, certificate_row, layer_rows, rung_rows
 from reluce.result import Result
-from reluce.rewrite import Original, Rewriting, rewrite
+from reluce.rewrite import Original, Rewriting, Rewritten, rewrite
 from reluce.run import Deadline, Journal
 from reluce.settings import DEFAULTS, Settings
 from reluce.verify import Check, check, unchanged
@@ -266,7 +266,9 @@ class _Run:
             if bounds is None:
                 return _whole(loaded, make(facts, proof.bounds, exact), allowed, proof.facts)
             budget = {name: 0 * part for name, part in allowed.budget.items()} if exact else allowed.budget
-            rewriting = rewrite(Original(loaded.network, facts, bounds), budget, lambda: self.deadline.passed)
+            rewriting = rewrite(
+                Original(loaded.network, facts, bounds), budget, lambda: self.deadline.passed, self.settings.objective
+            )
             return _smaller(loaded, box, rewriting, allowed, facts, solver)
 
         if place is None or _attested(proof.facts):
@@ -354,10 +356,9 @@ def _whole(loaded: Loaded, made: Made, allowed: Allowance, facts: Facts) -> Made
     epsilons = {name: 0 * values for name, values in made.rewriting.epsilons.items()}
     whole = replace(
         made.rewriting,
-        network=loaded.network,
+        state=Rewritten.nothing_done(loaded.network),
         epsilons=epsilons,
         kept={node: np.arange(layer.units) for node, layer in facts.layers.items()},
-        coordinates={},
         floats=replace(made.rewriting.floats, after=made.rewriting.floats.before, deleted=0, unshown=0),
     )
     return Made(loaded, whole, allowed.promise(epsilons))

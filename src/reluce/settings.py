@@ -9,6 +9,7 @@ from typing import Any, get_args
 from reluce.errors import UsageError
 from reluce.guarantee import Level, Roundoff
 from reluce.prove import Method, ProverSettings
+from reluce.rewrite import Objective
 from reluce.solve import find_solver
 
 
@@ -26,6 +27,9 @@ class Settings:
         Which provers, with their seed and budgets.
     input_shapes
         Full ONNX shapes of inputs whose dimensions the model leaves open.
+    objective
+        What a rewrite has to make smaller to be taken: ``"parameters"``, ``"nonzeros"``, ``"macs"`` (multiply-adds) or
+        ``"bytes"``. No result has more parameters or non-zeros than the original.
 
     Raises
     ------
@@ -37,6 +41,7 @@ class Settings:
     time_limit: float | None = None
     prover: ProverSettings = field(default_factory=ProverSettings)
     input_shapes: Mapping[str, tuple[int, ...]] | None = None
+    objective: Objective = "parameters"
 
     def __post_init__(self) -> None:
         level: Any = self.guarantee
@@ -44,6 +49,8 @@ class Settings:
             raise UsageError(f"guarantee {level!r}: expected Exact(), Roundoff() or Within(EPS)")
         if self.time_limit is not None and not self.time_limit >= 0:
             raise UsageError(f"time limit {self.time_limit!r}: expected seconds, or None for no limit")
+        if self.objective not in get_args(Objective):
+            raise UsageError(f"objective {self.objective!r}: expected one of {', '.join(get_args(Objective))}")
         if self.prover.method not in get_args(Method):
             raise UsageError(f"prover {self.prover.method!r}: expected one of {', '.join(get_args(Method))}")
         if self.prover.method != "ladder":

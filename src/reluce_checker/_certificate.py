@@ -83,8 +83,8 @@ class Stable:
 class Relation:
     """Which affine functions of an original tensor the coordinates of a compressed one stand for.
 
-    Coordinate k stands for ``factor[k] * T[kept[k]]``, or where ``kept[k]`` is -1 for the next row of ``matrix @ T +
-    shift``.
+    Coordinate k stands for ``factor[k] * T[kept[k]]``, or where ``kept[k]`` is -1 for the next row of ``matrix @ S +
+    shift``. T is the tensor ``of``, and S is ``over``: T itself, or another.
     """
 
     of: str
@@ -92,6 +92,16 @@ class Relation:
     factor: Array
     matrix: Array
     shift: Array
+    over: str
+
+
+@dataclass(frozen=True, eq=False)
+class Multiples:
+    """Claims about coordinates of a pre-activation: ``z[unit] = factor * z[to]``, nearly; none is in both."""
+
+    unit: Array
+    to: Array
+    factor: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +123,7 @@ class Certificate:
     facts: Mapping[str, tuple[Fact, ...]]
     stable: Mapping[str, Stable]
     relations: Mapping[str, Relation]
+    multiples: Mapping[str, Multiples]
     guard: str | None
 
 
@@ -142,6 +153,9 @@ def read_certificate(data: bytes) -> Certificate:
         facts={name: tuple(found) for name, found in facts.items()},
         stable={n: Stable(part.rows("inactive"), part.rows("active")) for n, part in top.named("stable", "tensor")},
         relations={name: _relation(part) for name, part in top.named("relations", "tensor")},
+        multiples={
+            name: _multiples(part) for name, part in (top.named("multiples", "tensor") if top.has("multiples") else ())
+        },
         guard=top.printable("guard") if top.has("guard") else None,
     )
 
@@ -206,7 +220,17 @@ def _relation(part: _Part) -> Relation:
         raise part.wrong("factor", "nothing, or a positive number for each coordinate")
     if len(matrix) != affine or len(shift) != affine:
         raise part.wrong("matrix", "a row for each coordinate that is -1 in 'kept'")
-    return Relation(part.text("of"), kept, factor, matrix, shift)
+    of = part.text("of")
+    return Relation(of, kept, factor, matrix, shift, part.text("over") if part.has("over") else of)
+
+
+def _multiples(part: _Part) -> Multiples:
+    unit, to, factor = part.rows("unit"), part.rows("to"), part.floats("factor", 1)
+    if to.shape != unit.shape or factor.shape != unit.shape:
+        raise part.wrong("to", "a coordinate and a factor for each of 'unit'")
+    if len(np.unique(unit)) != len(unit) or np.isin(unit, to).any():
+        raise part.wrong("unit", "coordinates once, and none of 'to'")
+    return Multiples(unit, to, factor)
 
 
 class _Part:

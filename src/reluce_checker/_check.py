@@ -107,7 +107,9 @@ def _check(original: bytes, compressed: bytes, certificate: bytes, domain: Calla
     forms, inputs = Forms(), {name: enclosed(ends) for name, ends in outer.items()}
     intervals = proved_intervals(graph, forms, inputs, stated)
     small = composed(small, {*graph.shapes, *stated.relations})
-    moved = Relations(Backward(graph, forms, intervals), small, stated.relations).deviation
+    backward = Backward(graph, forms, intervals)
+    backward.assume(stated.multiples)
+    moved = Relations(backward, small, stated.relations).deviation
     _demand_epsilon(graph, stated, {name: moved[name] for name in graph.outputs})
     _demand_level(graph, forms, stated, inner)
     return Proved(

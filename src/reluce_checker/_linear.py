@@ -7,6 +7,10 @@ A functional ``f(x) = sum_T A_T . T(x) + c`` keeps its value, or grows, when a t
   ``relu(z) <= s z + max(-s l, (1 - s) u)`` (convexity) for A > 0 and ``relu(z) >= a z`` for A < 0
 * what is left: ``c += max(A lo, A hi)``
 
+Where ``|z_j - c z_i| <= e`` is proved, ReLU being 1-Lipschitz and ``relu(c z) = |c| relu(z) + min(c, 0) z``:
+
+* ``relu(z_j)`` is ``|c| relu(z_i) + min(c, 0) z_i``, but for e
+
 On the part of the domain where ``sign * z >= 0`` holds by a split, ``beta * sign * z`` with ``beta >= 0`` may be added.
 Multipliers need not be good, only in range. Source: Singh et al., "An abstract domain for certifying neural networks",
 POPL 2019; Wang et al., "Beta-CROWN", NeurIPS 2021.
@@ -19,6 +23,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from reluce_checker._certificate import Multiples
 from reluce_checker._errors import NotProved
 from reluce_checker._exact import Exact
 from reluce_checker._forms import Forms
@@ -75,6 +80,25 @@ class Backward:
 
     def __init__(self, graph: Graph, forms: Forms, intervals: Mapping[str, Interval]) -> None:
         self.graph, self.forms, self.intervals = graph, forms, intervals
+        self._multiples: dict[str, tuple[Multiples, Exact]] = {}
+
+    def assume(self, claims: Mapping[str, Multiples]) -> None:
+        """Prove that pre-activations are nearly multiples of others, and use it in ``largest`` from now on."""
+        for name in [output for node in self.graph.nodes for output in node.outputs if output in claims]:
+            claim, size = claims[name], self.graph.size(name)
+            if name not in self.intervals or (claim.unit >= size).any() or (claim.to >= size).any():
+                raise NotProved(f"multiples of coordinates of {name!r} that the original does not have")
+            one_hot = np.full((len(claim.unit), size), 0, dtype=object)
+            one_hot[np.arange(len(claim.unit)), claim.unit] = 1
+            factor = np.full(one_hot.shape, 0.0)
+            factor[np.arange(len(claim.unit)), claim.to] = claim.factor
+            zeros = Exact.zeros((len(claim.unit),))
+            error, unbounded = self.largest(Functional({name: Exact(one_hot, 0) - Exact.of(factor)}, zeros, zeros))
+            if unbounded.any():
+                raise NotProved(f"{name!r} has multiples that are none: their difference is unbounded")
+            self._multiples[name] = claim, error
+        if set(claims) - set(self._multiples):
+            raise NotProved("multiples of a tensor that the original does not compute")
 
     def unit_rows(self, tensor: str, rows: Array, sign: int) -> Functional:
         """``sign * T[row]`` for each row (a flat coordinate), already carried through a dense layer."""
@@ -113,9 +137,8 @@ class Backward:
         for node in reversed(self.graph.nodes):
             if len(node.outputs) != 1 or node.outputs[0] not in functional.coefficients:
                 continue
-            if isinstance(node.op, Relu):
-                self._through_stable(functional, node)
-            elif self.substitute(functional, node):
+            changed = self._through_stable if isinstance(node.op, Relu) else self.substitute
+            if changed(functional, node):
                 size, none = self._size(functional)
                 both = best.minimum(size)
                 low = both.exponent
@@ -144,13 +167,18 @@ class Backward:
             radius = radius + (abs(A) * (high - low)).sum(1)
         return (abs(twice) + radius) * Exact(np.array(1, dtype=object), -1), unbounded
 
-    def _through_stable(self, functional: Functional, node: Node) -> None:
-        """Replace stably active units by their pre-activations, and inactive ones by 0."""
+    def _through_stable(self, functional: Functional, node: Node) -> bool:
+        """Replace stably active units by their pre-activations, inactive ones by 0, and multiples by what they are of.
+
+        Says whether that is worth a look already: what has become a pre-activation is bounded one layer further down.
+        """
         (source,), (output,) = node.inputs, node.outputs
         if source not in self.intervals:
-            return
+            return False
         z, A = self.intervals[source], functional.coefficients[output]
         self._fits(output, A)
+        if source in self._multiples:
+            A = self._by_multiples(functional, source, A)
         rest = A.where(~(z.active | z.inactive))
         moved = A.where(z.active & ~z.inactive)
         functional.coefficients[output] = rest
@@ -158,6 +186,22 @@ class Backward:
             del functional.coefficients[output]
         if moved.sign.any():
             functional.add(source, moved)
+        return source in self._multiples
+
+    def _by_multiples(self, functional: Functional, source: str, A: Exact) -> Exact:
+        """Coefficients of a ReLU's output with unstable units expressed by those that they are multiples of."""
+        z, (claim, error) = self.intervals[source], self._multiples[source]
+        free = ~(z.active | z.inactive)[0, claim.unit] & A[:, claim.unit].sign.any(axis=0)
+        if not free.any():
+            return A
+        unit, to, factor = claim.unit[free], claim.to[free], Exact.of(claim.factor[free])
+        moved = A[:, unit]
+        functional.slack = functional.slack + (abs(moved) * error[free]).sum(1)
+        size = A.shape[1]
+        A = A.replaced((slice(None), unit), Exact.zeros(moved.shape))
+        if factor.negative.sign.any():
+            functional.add(source, _gathered(moved * factor.negative, to, size))
+        return A + _gathered(moved * abs(factor), to, size)
 
     def concrete(self, functional: Functional) -> tuple[Exact, Array]:
         """The largest value of each row over the intervals of its tensors, and which rows are unbounded."""
@@ -237,3 +281,10 @@ class Backward:
         functional.add(node.inputs[0], P * Exact(above, -SLOPE_BITS) + N * Exact(below, -SLOPE_BITS))
         if slopes.split is not None and slopes.beta is not None:
             functional.add(node.inputs[0], slopes.beta * Exact(slopes.split.astype(object), 0))
+
+
+def _gathered(A: Exact, places: Array, size: int) -> Exact:
+    """Columns added up at the given places among ``size``."""
+    found = np.full((size, A.shape[0]), 0, dtype=object)
+    np.add.at(found, places, A.mantissa.T)
+    return Exact(np.ascontiguousarray(found.T), A.exponent)

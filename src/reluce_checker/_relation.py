@@ -10,8 +10,9 @@ dense step, ``z' = W' h' + b'`` with h' standing for ``R h + r``, where ``R+ z +
     d+ = |W'| d + largest absolute value of  (W' R h + W' r + b') - (R+ z + r+)
 
 which is a linear functional of the original's tensors; see ``Backward.largest``. ReLU is 1-Lipschitz, and so keeps d
-for copies ``c T[j]``, c > 0. An affine row passes through a ReLU where every unit that it reads is stably active, and
-its own value at least -e: d grows by e.
+for copies ``c T[j]``, c > 0. An affine row f of any tensor that is at least -e passes through a ReLU as itself: d grows
+by e. Where it is of z and then of relu(z), every unit that it reads has to be stably active. A selection may stand for
+the tensor that it selects from.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ MOST = 60_000_000
 class Image:
     """What a compressed tensor stands for. ``of`` is the original's tensor.
 
-    Coordinate k is ``factor[k] * T[kept[k]]``, or where ``kept[k]`` is -1 the next row of ``matrix @ T + shift``.
-    ``kept`` is None where the shape is not known: then it is T itself.
+    Coordinate k is ``factor[k] * T[kept[k]]``, or where ``kept[k]`` is -1 the next row of ``matrix @ S + shift``, with
+    S the original's tensor ``over``. ``kept`` is None where the shape is not known: then it is T itself.
     """
 
     of: str
@@ -63,6 +64,7 @@ class Image:
     factor: Exact
     matrix: Exact
     shift: Exact
+    over: str
 
     @property
     def copies(self) -> bool:
@@ -80,7 +82,7 @@ class Image:
         return bool((self.factor - Exact(np.array(1, dtype=object), 0)).sign.any())
 
     def same(self, other: Image) -> bool:
-        """Whether both are the same functions of coordinates."""
+        """Whether both are the same functions of coordinates, of T and S each of their own."""
         if self.kept is None or other.kept is None:
             return self.kept is other.kept
         return np.array_equal(self.kept, other.kept) and all(
@@ -120,6 +122,9 @@ class Relations:
             self._demand_identity(name, "input")
             self.deviation[name] = Exact.zeros((small.size(name),))
         for node in small.nodes:
+            if self._picks(node):
+                self.deviation[node.outputs[0]] = self._picked(node)
+                continue
             if any(name not in self.original.producer for name in (self.images[out].of for out in node.outputs)):
                 raise NotProved(f"tensor {node.outputs[0]!r} stands for one that no node of the original writes")
             for name in node.outputs:
@@ -135,20 +140,21 @@ class Relations:
             if self.small.shapes[name] is None or self.original.shapes[name] is None:
                 if self.small.shapes[name] != self.original.shapes[name]:
                     raise NotProved(f"the shape of tensor {name!r} is known in one of the networks only")
-                return Image(name, None, nothing, nothing, nothing)
+                return Image(name, None, nothing, nothing, nothing, name)
             if size != self.original.size(name):
                 raise NotProved(f"tensor {name!r} has another size than in the original, and nothing says why")
             kept: Array = np.arange(size)
-            return Image(name, kept, Exact.of(np.ones(size)), Exact.zeros((0, size)), nothing)
-        whole = self.original.size(stated.of) if stated.of in self.original.shapes else 0
-        fits = len(stated.kept) == size and (stated.kept < whole).all()
-        if not fits or (len(stated.matrix) and stated.matrix.shape[1] != whole):
+            return Image(name, kept, Exact.of(np.ones(size)), Exact.zeros((0, size)), nothing, name)
+        whole, over = (
+            self.original.size(key) if key in self.original.shapes else 0 for key in (stated.of, stated.over)
+        )
+        fits = len(stated.kept) == size and (stated.kept < whole).all() and stated.over in self.original.shapes
+        if not fits or (len(stated.matrix) and stated.matrix.shape[1] != over):
             raise NotProved(f"what the certificate says of tensor {name!r} does not fit the networks")
         factor = stated.factor if len(stated.factor) else np.ones(size)
-        matrix = stated.matrix if len(stated.matrix) else np.zeros((0, whole))
-        return Image(
-            stated.of, stated.kept.astype(np.int64), Exact.of(factor), Exact.of(matrix), Exact.of(stated.shift)
-        )
+        matrix = stated.matrix if len(stated.matrix) else np.zeros((0, over))
+        kept, shift = stated.kept.astype(np.int64), Exact.of(stated.shift)
+        return Image(stated.of, kept, Exact.of(factor), Exact.of(matrix), shift, stated.over)
 
     def _demand_identity(self, name: str, what: str) -> None:
         image = self.images[name]
@@ -182,6 +188,25 @@ class Relations:
                 return self._softmax(node, before)
         raise NotProved(f"tensor {name!r}: {_kind(node.op)} is not the original's, or reads something else")
 
+    def _picks(self, node: Node) -> bool:
+        """Whether a selection stands for the tensor that it selects from."""
+        mine = isinstance(node.op, Select) and len(node.inputs) == len(node.outputs) == 1
+        return mine and self.images[node.inputs[0]].of == self.images[node.outputs[0]].of
+
+    def _picked(self, node: Node) -> Exact:
+        (source,), (output,) = node.inputs, node.outputs
+        x, y = self.images[source], self.images[output]
+        known = isinstance(node.op, Select) and x.kept is not None and y.kept is not None
+        if not known or x.affine.any() or y.affine.any():
+            raise NotProved(f"tensor {output!r} selects something that does not stand for coordinates")
+        assert isinstance(node.op, Select)
+        assert x.kept is not None
+        assert y.kept is not None
+        moved = node.op.indices
+        if not np.array_equal(x.kept[moved], y.kept) or (x.factor[moved] - y.factor).sign.any():
+            raise NotProved(f"tensor {output!r} selects other coordinates than the certificate says")
+        return self.deviation[source][moved]
+
     def _unchanged(self, node: Node, before: Node) -> bool:
         """Whether a node is the original's, on inputs that are the original's."""
         inputs, outputs = ([self.images[name] for name in names] for names in (node.inputs, node.outputs))
@@ -213,10 +238,12 @@ class Relations:
             raise NotProved(f"tensor {output!r} does not stand for what the ReLU's input stands for")
         if not y.affine.any():
             return d
-        z = self.backward.intervals[x.of]
-        if (((x.matrix.sign != 0) & ~z.active).any(axis=1)).any():
+        if x.over not in self.backward.intervals or (x.over != y.over and (x.over, y.over) != (x.of, y.of)):
+            raise NotProved(f"tensor {output!r} does not stand for what the ReLU's input stands for")
+        z = self.backward.intervals[x.over]
+        if x.over != y.over and (((x.matrix.sign != 0) & ~z.active).any(axis=1)).any():
             raise NotProved(f"tensor {output!r} has a combination of units that are not all stably active")
-        below = Functional({x.of: -x.matrix}, -x.shift, Exact.zeros(x.shift.shape))
+        below = Functional({x.over: -x.matrix}, -x.shift, Exact.zeros(x.shift.shape))
         lowest, unbounded = self.backward.upper(below, {})
         if unbounded.any():
             raise NotProved(f"tensor {output!r} has a combination of units that is unbounded")
@@ -319,9 +346,9 @@ class Relations:
             if not y.copies or not self.backward.intervals[y.of].known[0, y.kept].all():
                 raise NotProved(f"tensor {output!r}: its relation has too many coefficients")
             return d
-        zeros = np.full((len(open_), self.original.size(y.of)), 0, dtype=object)
-        wanted = self._wanted(y, open_)
-        return d.replaced(open_, self._residual(output, {y.of: Exact(zeros, 0) - wanted[0]}, value[open_] - wanted[1]))
+        parts, shift = self._wanted(y, open_)
+        coefficients = {name: -part for name, part in parts.items()}
+        return d.replaced(open_, self._residual(output, coefficients, value[open_] - shift))
 
     def _dense(self, node: Node) -> Exact:
         """``|W'| d`` and the residual."""
@@ -333,7 +360,7 @@ class Relations:
         if 0 in (outputs, inputs):
             raise NotProved(f"tensor {output!r} comes from a layer without inputs or outputs")
         form, positions = self.forms.dense(op), len(y.kept) // outputs
-        largest = max(self.original.size(x.of), self.original.size(y.of))
+        largest = max(self.original.size(name) for name in (x.of, x.over, y.of, y.over))
         if positions * max(outputs * positions, inputs) * largest > MOST:
             raise NotProved(f"tensor {output!r}: its relation has too many coefficients")
         d = self.deviation[source].reshape(positions, inputs)
@@ -344,15 +371,15 @@ class Relations:
             coefficients, constant = self._difference(op, before.op, x.kept, y.kept)
             return carried + self._residual(output, {x.of: coefficients}, constant)
         rows = np.arange(len(y.kept))
-        matrix, shift = self._wanted(x, np.arange(len(x.kept)))
+        read, shift = self._wanted(x, np.arange(len(x.kept)))
         weight = _blocks(form.weight(np.arange(outputs)), positions)
         wanted, offset = self._wanted(y, rows)
         bias = Exact(np.tile(form.bias.mantissa, positions), form.bias.exponent)
         constant = bias + (weight * shift).sum(1) - offset
-        coefficients = weight @ Matrix.of(matrix)
-        if x.of == y.of:
-            return carried + self._residual(output, {x.of: coefficients - wanted}, constant)
-        return carried + self._residual(output, {x.of: coefficients, y.of: -wanted}, constant)
+        total = Functional({name: weight @ Matrix.of(part) for name, part in read.items()}, constant, constant)
+        for name, part in wanted.items():
+            total.add(name, -part)
+        return carried + self._residual(output, total.coefficients, constant)
 
     def _one_position(self, old: Dense, x: Image, y: Image, positions: int) -> bool:
         """Whether a dense layer reads one position in both networks, and each coordinate of it at most once."""
@@ -374,8 +401,8 @@ class Relations:
         differ = first != second
         return Exact.of(np.where(differ, first, 0.0)) - Exact.of(np.where(differ, second, 0.0)), constant
 
-    def _wanted(self, image: Image, rows: Array) -> tuple[Exact, Exact]:
-        """Some rows of R and r."""
+    def _wanted(self, image: Image, rows: Array) -> tuple[dict[str, Exact], Exact]:
+        """Some rows of R, by tensor, and of r."""
         kept = image.kept
         if kept is None:
             raise NotProved(f"nothing is known of the shape of {image.of!r}")
@@ -384,12 +411,13 @@ class Relations:
         single = np.flatnonzero(kept[rows] >= 0)
         scaled[single, kept[rows[single]]] = image.factor.mantissa[rows[single]]
         matrix, shift = Exact(scaled, image.factor.exponent), Exact.zeros((len(rows),))
-        several = np.flatnonzero(kept[rows] < 0)
+        found, several = Functional({image.of: matrix}, shift, shift), np.flatnonzero(kept[rows] < 0)
         if several.size:
             number = (np.cumsum(kept < 0) - 1)[rows[several]]
-            matrix = matrix.replaced(several, image.matrix[number])
             shift = shift.replaced(several, image.shift[number])
-        return matrix, shift
+            others = Exact.zeros((len(rows), self.original.size(image.over)))
+            found.add(image.over, others.replaced(several, image.matrix[number]))
+        return found.coefficients, shift
 
     def _residual(self, name: str, coefficients: dict[str, Exact], constant: Exact) -> Exact:
         """The largest absolute values of functionals of the original; rows that are plainly 0 cost nothing."""

@@ -137,7 +137,7 @@ class _Work:
         if self.proof.evidence.records:
             full = self.make(facts, bounds, False).rewriting
             self.removable = full.kept
-            wanted = claimed(self.network, ground, full.kept, full.coordinates)
+            wanted = claimed(self.network, ground, full.kept, full.state)
             for ground in grounds(self.network, self.box, facts, self.proof.evidence.records, wanted):
                 yield ground, False
         else:
@@ -167,7 +167,7 @@ class _Work:
             ground,
             made.guarantee,
             rewriting.kept,
-            rewriting.coordinates,
+            rewriting.state,
             self.points,
             self.settings,
         )
@@ -198,6 +198,7 @@ def _lost(before: Facts, after: Facts, made: Made, removable: Mapping[str, Array
     found = []
     for name, layer in before.layers.items():
         kept = made.rewriting.kept[name]
+        kept = kept[kept >= 0]
         lost = kept[layer.verdict[kept] != after.layers[name].verdict[kept]]
         count = len(lost if removable is None else np.setdiff1d(lost, removable[name]))
         if count:

@@ -22,6 +22,7 @@ from reluce.domain import Box
 from reluce.facts import Guarantee, Verdict
 from reluce.network import Array, Dense, Network, Select
 from reluce.prove import BoxProof, LeafProof, Record
+from reluce.rewrite import Rewritten
 
 BELOW = {"adaptive": "table", "zero": "zero", "one": "one"}
 """What the passes of ``analyse`` are called in a certificate."""
@@ -43,7 +44,7 @@ def write_certificate(
     ground: Ground,
     guarantee: Guarantee,
     kept: Mapping[str, Array],
-    coordinates: Mapping[str, Array],
+    state: Rewritten,
     points: Mapping[str, Array],
     settings: Mapping[str, Any],
 ) -> bytes:
@@ -57,14 +58,14 @@ def write_certificate(
         The original network and what is proved of it.
     guarantee
         Level, budget and epsilons that were proved.
-    kept, coordinates
+    kept, state
         As in ``Rewriting``.
     points
         Points of the domain that show how large the outputs become, ``(points, *sample shape)`` per graph input.
     settings
         What the run was determined by, for the reader's information.
     """
-    needed = _needed(network, ground, kept, coordinates, guarantee.epsilon > 0)
+    needed = _needed(network, ground, kept, state, guarantee.epsilon > 0)
     return pack(
         {
             "producer": f"reluce {__version__}",
@@ -95,20 +96,28 @@ def write_certificate(
                 for name, need in needed.items()
                 if need.inactive.size or need.active.size
             ],
-            "relations": [
-                {
-                    "tensor": name,
-                    "of": name,
-                    "kept": _rows(places),
-                    "factor": np.zeros(0),
-                    "matrix": np.zeros((0, 0)),
-                    "shift": np.zeros(0),
-                }
-                for name, places in coordinates.items()
-            ],
+            "relations": [_relation(state, name) for name in state.kept],
+            **({"multiples": _multiples(state)} if state.parallels else {}),
             **({} if subject.guard is None else {"guard": subject.guard}),
         }
     )
+
+
+def _relation(state: Rewritten, name: str) -> dict[str, Any]:
+    """What a tensor of the compressed network stands for."""
+    found: dict[str, Any] = {"tensor": name, "of": state.source(name), "kept": _rows(state.kept[name])}
+    rows = state.rows.get(name)
+    if rows is None:
+        return {**found, "factor": np.zeros(0), "matrix": np.zeros((0, 0)), "shift": np.zeros(0)}
+    return {**found, "factor": np.zeros(0), "matrix": rows.matrix, "shift": rows.shift, "over": rows.over}
+
+
+def _multiples(state: Rewritten) -> list[dict[str, Any]]:
+    """Which pre-activations are multiples of others."""
+    return [
+        {"tensor": name, "unit": _rows(claim.unit), "to": _rows(claim.to), "factor": claim.factor.astype(np.float64)}
+        for name, claim in state.parallels.items()
+    ]
 
 
 def _file(data: bytes) -> dict[str, Any]:
@@ -137,14 +146,12 @@ class _Need:
     bounded: Array
 
 
-def claimed(
-    network: Network, ground: Ground, kept: Mapping[str, Array], coordinates: Mapping[str, Array]
-) -> dict[str, Claims]:
+def claimed(network: Network, ground: Ground, kept: Mapping[str, Array], state: Rewritten) -> dict[str, Claims]:
     """The signs that a rewriting rests on: of units that went, and of active units where active ones were merged.
 
     Data movement may leave inactive coordinates behind although the ReLU keeps them: then all of these count.
     """
-    movement = any(isinstance(network.producer[name].op, Select) for name in coordinates if name in network.producer)
+    movement = any(isinstance(network.producer[name].op, Select) for name in state.kept if name in network.producer)
     found: dict[str, Claims] = {}
     for node in network.relus:
         layer, z = ground.facts.layers[node.name], ground.bounds.intervals.get(node.inputs[0])
@@ -161,10 +168,10 @@ def claimed(
 
 
 def _needed(
-    network: Network, ground: Ground, kept: Mapping[str, Array], coordinates: Mapping[str, Array], deviates: bool
+    network: Network, ground: Ground, kept: Mapping[str, Array], state: Rewritten, deviates: bool
 ) -> dict[str, _Need]:
     """What the rewriting rests on, by pre-activation, in the order of the network."""
-    claims, found = claimed(network, ground, kept, coordinates), dict[str, _Need]()
+    claims, found = claimed(network, ground, kept, state), dict[str, _Need]()
     for node in network.relus:
         name = node.inputs[0]
         if name in claims:

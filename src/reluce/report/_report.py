@@ -193,7 +193,7 @@ def layer_rows(facts: Facts, kept: Mapping[str, Array] | None, solver: bool = Fa
             proved_by=tuple(str(rung) for rung in layer.rung),
             lower=tuple(layer.lower.tolist()),
             upper=tuple(layer.upper.tolist()),
-            kept_units=None if kept is None else tuple(int(unit) for unit in kept[layer.node]),
+            kept_units=None if kept is None else tuple(int(unit) for unit in kept[layer.node] if unit >= 0),
             attested=int((layer.attested != Verdict.UNDECIDED).sum()) if solver else None,
             attested_as=_names(layer.attested) if solver else (),
             highest=_reached(layer, layer.reached[0]),

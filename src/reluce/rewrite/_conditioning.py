@@ -40,12 +40,10 @@ def enclosures(original: Original, state: Rewritten, deviations: Mapping[str, Ar
     """Intervals of the rewritten network's tensors: the original's where they remain, widened by what they deviate."""
     found = {}
     for name in state.network.tensors:
-        box = original.bounds.intervals.get(name)
+        box = state.interval(original, name)
         if box is None:
             continue
-        kept, shape = state.coordinates(name), state.network.shape(name)
-        low, high = box.lower.ravel()[kept].reshape(shape), box.upper.ravel()[kept].reshape(shape)
-        d = deviations[name].reshape(shape)
+        low, high, d = box.lower, box.upper, deviations[name].reshape(box.lower.shape)
         with np.errstate(invalid="ignore"):
             found[name] = Interval(np.where(d == 0, low, down(low - d)), np.where(d == 0, high, up(high + d)))
     return found
@@ -89,7 +87,7 @@ def float_errors(
             errors[dtype] = float_error(network, original.bounds.intervals, dtype)
         inactive, safe = _inactive_and_safe(original, node, errors[dtype])
         gone = np.ones(len(inactive), dtype=bool)
-        gone[kept[node.name]] = False
+        gone[kept[node.name][kept[node.name] >= 0]] = False
         deleted += int((gone & inactive).sum())
         shown += int((gone & inactive & safe).sum())
     return FloatErrors(before, after, deleted, deleted - shown)

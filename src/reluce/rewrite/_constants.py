@@ -29,7 +29,7 @@ def remove_exactly(original: Original, state: Rewritten) -> Rewritten:
     """Take out whatever changes no output at all: inactive, unread, and exactly absorbable constants."""
     refused: dict[str, Array] = {}
     while True:
-        constants = _exact_values(original, state, refused)
+        constants = exact_values(original, state, refused)
         drop = droppable(state.network, constants)
         more = _inexact_absorptions(state, drop, constants)
         if not more:
@@ -53,7 +53,7 @@ def _materialised(original: Original, state: Rewritten) -> Rewritten:
 def _whole_value(original: Original, state: Rewritten, name: str) -> Array | None:
     """The value of a tensor all of whose remaining coordinates are constant and representable."""
     known, tensor = original.bounds.constants.get(name), state.network.tensors[name]
-    if known is None or tensor.dtype.kind != "f" or not tensor.size:
+    if known is None or tensor.dtype.kind != "f" or not tensor.size or name in state.rows:
         return None
     kept = state.coordinates(name)
     value = known.value.reshape((-1,))[kept]
@@ -62,14 +62,15 @@ def _whole_value(original: Original, state: Rewritten, name: str) -> Array | Non
     return value.nearest().astype(tensor.dtype).reshape(state.network.shape(name))
 
 
-def _exact_values(original: Original, state: Rewritten, refused: Mapping[str, Array]) -> dict[str, Values]:
+def exact_values(original: Original, state: Rewritten, refused: Mapping[str, Array]) -> dict[str, Values]:
+    """For tensors that dense layers read the coordinates that are exactly known, but for those that are refused."""
     result = {}
     for name in dict.fromkeys(node.inputs[0] for node in state.network.nodes if isinstance(node.op, Dense)):
-        known = original.bounds.constants.get(name)
+        known = original.bounds.constants.get(state.source(name))
         if known is None or not known.exact.any():
             continue
         kept = state.coordinates(name)
-        mask = known.exact.ravel()[kept]
+        mask = known.exact.ravel()[kept] & (kept >= 0)
         if name in refused:
             mask = mask & ~refused[name]
         result[name] = Values(mask, known.value.reshape((-1,))[kept])
@@ -166,12 +167,12 @@ def _candidates(original: Original, state: Rewritten, factors: Mapping[str, Arra
     """All units that could go at a finite cost, those first that take the smallest share of any output's room."""
     found = []
     for relu in state.network.relus:
-        box = original.bounds.intervals.get(relu.output)
+        box = state.interval(original, relu.output)
         if box is None:
             continue
         kept = state.coordinates(relu.output)
         shape = state.network.shape(relu.output)
-        half = 0.5 * (box.upper - box.lower).ravel()[kept]
+        half = np.where(kept < 0, np.inf, 0.5 * (box.upper - box.lower).ravel())
         with np.errstate(invalid="ignore"):
             cost = np.where(half == 0, 0.0, factors[relu.output] * half).reshape(
                 len(factors[relu.output]), -1, shape[-1]
@@ -250,12 +251,15 @@ def _near_values(original: Original, state: Rewritten, units: Units) -> dict[str
         known[node.output] = mine
         if node.output in state.network.tensors and mine.constant.any():
             result[node.output] = _values(mine, box.middle, state.coordinates(node.output))
+    for name, source in state.of.items():
+        if source in known and known[source].constant.any():
+            result[name] = _values(known[source], original.bounds.intervals[source].middle, state.coordinates(name))
     return result
 
 
 def _values(known: Constancy, middle: Array, kept: Array) -> Values:
-    mask = known.constant.ravel()[kept]
-    exact = known.exact.ravel()[kept]
+    mask = known.constant.ravel()[kept] & (kept >= 0)
+    exact = known.exact.ravel()[kept] & (kept >= 0)
     near = Dyadic.of(np.where(mask & ~exact & np.isfinite(middle.ravel()[kept]), middle.ravel()[kept], 0.0))
     value = known.value.reshape((-1,))[kept]
     return Values(mask, Dyadic(np.where(exact, value.mantissa, 0), value.exponent) + near)

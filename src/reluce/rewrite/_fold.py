@@ -88,5 +88,4 @@ def _folded(state: Rewritten, pattern: Sandwich) -> Rewritten:
     nodes = tuple(replaced.get(node.name, node) for node in network.nodes if node.name not in gone)
     lost = {pattern.before.output, pattern.relu.output}
     tensors = {name: tensor for name, tensor in network.tensors.items() if name not in lost}
-    kept = {name: coordinates for name, coordinates in state.kept.items() if name not in lost}
-    return Rewritten(replace(network, nodes=nodes, tensors=tensors), kept)
+    return state.taken(replace(network, nodes=nodes, tensors=tensors), {}, lost)

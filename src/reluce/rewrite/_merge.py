@@ -63,14 +63,14 @@ def merge_layer(
     active = pattern.active
     if len(active) < 2:
         return state
-    rows, centre, half = _scaled_rows(original, state, pattern)
+    rows, centre, half = scaled_rows(original, state, pattern)
     triangle, order = qr(rows[active].T, mode="r", pivoting=True)
     if not (room > 0).any():
         return _merge_exactly(state, pattern, active, centre, half, triangle, order, judge)
     factors = sensitivity(state.network)[pattern.relu.output]
     weights = factors.reshape(len(factors), -1, len(rows)).sum(axis=1)[:, active]
-    rank = _affordable_rank(rows[active], triangle, order, weights, room)
-    while rank < len(active) and rank <= _largest_rank(triangle):
+    rank = affordable_rank(rows[active], triangle, order, weights, room)
+    while rank < len(active) and rank <= largest_rank(triangle):
         dependence = _dependence(triangle, order, rank, active)
         trial = _apply(state, pattern, dependence, centre)
         if np.abs(dependence.factors).max(initial=0.0) <= LARGEST_FACTOR and judge(trial) is None:
@@ -80,15 +80,14 @@ def merge_layer(
     return _merge_exactly(state, pattern, active, centre, half, triangle, order, judge)
 
 
-def _scaled_rows(original: Original, state: Rewritten, pattern: Sandwich) -> tuple[Array, Array, Array]:
+def scaled_rows(original: Original, state: Rewritten, pattern: Sandwich) -> tuple[Array, Array, Array]:
     """Rows of the layer times the half range of each input; the centres and half ranges themselves."""
-    name = pattern.before.inputs[0]
     assert isinstance(pattern.before.op, Dense)
     width = pattern.before.op.weight.shape[1]
-    box = original.bounds.intervals[name]
-    kept = state.coordinates(name)
-    low = box.lower.ravel()[kept].reshape(-1, width).min(axis=0)
-    high = box.upper.ravel()[kept].reshape(-1, width).max(axis=0)
+    box = state.interval(original, pattern.before.inputs[0])
+    assert box is not None
+    low = box.lower.reshape(-1, width).min(axis=0)
+    high = box.upper.reshape(-1, width).max(axis=0)
     half = np.where(np.isfinite(high - low), 0.5 * (high - low), 1e300)
     centre = np.where(np.isfinite(low + high), 0.5 * (low + high), 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -101,16 +100,16 @@ def _dependence(triangle: Array, order: Array, rank: int, active: Array) -> _Dep
     return _Dependence(active[order[:rank]], active[order[rank:]], factors)
 
 
-def _largest_rank(triangle: Array) -> int:
+def largest_rank(triangle: Array) -> int:
     """How many columns can be a basis: up to the first zero on the diagonal (pivoting has sorted it)."""
     zero = np.flatnonzero(np.diag(triangle) == 0)
     return int(zero[0]) if zero.size else min(triangle.shape)
 
 
-def _affordable_rank(rows: Array, triangle: Array, order: Array, weights: Array, room: Array) -> int:
+def affordable_rank(rows: Array, triangle: Array, order: Array, weights: Array, room: Array) -> int:
     """The smallest rank whose residual rows move no output by more than the budget (by bisection)."""
     count = len(rows)
-    few, many = 0, _largest_rank(triangle)
+    few, many = 0, largest_rank(triangle)
     while few < many:
         rank = (few + many) // 2
         factors = solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:]) if rank else np.zeros((0, count))

@@ -11,14 +11,16 @@ z = W h + b gives d' = |W'| d + max |residual| with
 
 bounded over the original's proven box of h, or, where stably active units carry it, over the box one layer further down
 after the exact substitution h = z = W_prev h_prev + b_prev. A layer that is gone (folded) is substituted likewise.
-Where nothing changed the residual is 0 without arithmetic; with ``exact=True`` all other rows are settled in dyadic
-integers, and d is either exactly 0 or infinite. Source: SOUNDNESS, "The relation".
+New units of a re-based layer stand for rows M z + s of the original's pre-activation; behind a ReLU as well, where they
+are not negative: relu(z') deviates from M z + s by d and by what M z + s falls below 0. Claims that units are multiples
+of others are proved first. Where nothing changed the residual is 0 without arithmetic; with ``exact=True`` all other
+rows are settled in dyadic integers, and d is either exactly 0 or infinite. Source: SOUNDNESS, "The relation".
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import singledispatch
 
 import numpy as np
@@ -39,8 +41,17 @@ from reluce.network import (
     Select,
     Softmax,
 )
-from reluce.rewrite._residual import any_nonzero, bounded_residual, columns_of, parameters_of
-from reluce.rewrite._residual_exact import exact_residual, plainly_equal
+from reluce.rewrite._residual import (
+    Multiples,
+    Proved,
+    any_nonzero,
+    bounded_residual,
+    columns_of,
+    lowest,
+    parameters_of,
+    proved_multiples,
+)
+from reluce.rewrite._residual_exact import exact_multiples, exact_residual, plainly_equal
 from reluce.rewrite._state import Original, Rewritten
 from reluce.rewrite._well_formed import well_formed
 from reluce.rounding import dot_error, mask_product, nonnegative_product, up
@@ -70,10 +81,11 @@ def deviation(original: Original, state: Rewritten, exact: bool) -> Deviations:
     found: Deviations = {}
     for name in state.network.inputs:
         found[name] = np.zeros(state.network.entries(name))
+    known = _known(original, state, exact)
     for node in state.network.nodes:
         if not node.outputs:
             continue
-        result = _node_deviation(original, state, node, found, exact)
+        result = _node_deviation(original, state, node, found, known, exact)
         result = np.where(np.isnan(result), np.inf, result)  # what cannot be computed is not known
         worst = float(np.max(result, initial=0.0))
         for name in node.outputs:
@@ -82,18 +94,34 @@ def deviation(original: Original, state: Rewritten, exact: bool) -> Deviations:
     return found
 
 
-def _node_deviation(original: Original, state: Rewritten, node: Node, found: Mapping[str, Array], exact: bool) -> Array:
-    before = original.network.producer[node.outputs[0]]
+def _known(original: Original, state: Rewritten, exact: bool) -> Proved:
+    """The claims about multiples, proved in the order of the network; in exact arithmetic errors are 0 or infinite."""
+    known: dict[str, Multiples] = {}
+    exactly: dict[str, Multiples] = {}
+    for name in [name for node in original.network.nodes for name in node.outputs if name in state.parallels]:
+        exactly[name] = exact_multiples(original, name, state.parallels[name], exactly)
+        if not exact:
+            found = proved_multiples(original, name, state.parallels[name], known)
+            known[name] = replace(found, error=np.fmin(found.error, exactly[name].error))
+    return exactly if exact else known
+
+
+def _node_deviation(
+    original: Original, state: Rewritten, node: Node, found: Mapping[str, Array], known: Proved, exact: bool
+) -> Array:
     parts = [found[name] for name in node.inputs]
+    if node.outputs[0] in state.of:
+        return _picked(state, node, parts[0])
+    before = original.network.producer[node.outputs[0]]
     whole = not any(name in state.kept for name in (*node.inputs, *node.outputs))
     if node.op is before.op and node.inputs == before.inputs and whole and not any_nonzero(*parts):
         return np.zeros(state.network.entries(node.outputs[0]))
     if isinstance(before.op, Dense) and isinstance(node.op, Dense):
-        return _dense(original, state, node, before, found, exact)
+        return _dense(original, state, node, before, found, known, exact)
     if isinstance(node.op, Constant) and not isinstance(before.op, Constant):
         result = _constant(node.op, node, original, state)
         if isinstance(before.op, Dense) and result.any() and _uniform(node.op):
-            result = np.fmin(result, _dense(original, state, node, before, found, exact))
+            result = np.fmin(result, _dense(original, state, node, before, found, known, exact))
         return result
     # A selection may have lost inputs; its own rule compares what is left.
     same_inputs = node.inputs == before.inputs or isinstance(node.op, Select)
@@ -118,8 +146,24 @@ def at_outputs(original: Original, state: Rewritten, found: Mapping[str, Array])
     return result
 
 
+def _picked(state: Rewritten, node: Node, d: Array) -> Array:
+    """A selection that was put in front of a reader, and stands for the tensor that it selects from."""
+    assert isinstance(node.op, Select)
+    source, output = node.inputs[0], node.output
+    same = state.source(source) == state.source(output) and not {source, output} & set(state.rows)
+    if not same or not np.array_equal(state.coordinates(source)[node.op.indices], state.coordinates(output)):
+        return np.full(len(node.op.indices), np.inf)
+    return d[node.op.indices]
+
+
 def _dense(
-    original: Original, state: Rewritten, node: Node, before: Node, found: Mapping[str, Array], exact: bool
+    original: Original,
+    state: Rewritten,
+    node: Node,
+    before: Node,
+    found: Mapping[str, Array],
+    known: Proved,
+    exact: bool,
 ) -> Array:
     assert isinstance(before.op, Dense)
     network = state.network
@@ -128,9 +172,9 @@ def _dense(
     rows = columns_of(state, original.network, node.output)
     if rows is None or (source is not None and columns_of(state, original.network, source) is None):
         return np.full(network.entries(node.output), np.inf)
-    parameters = parameters_of(node.op, shape)
     carried: Array = np.zeros(shape)
     if source is not None and found[source].any():
+        parameters = parameters_of(node.op, shape)
         d = found[source].reshape(*network.shape(source))
         carried = nonnegative_product(d, np.abs(parameters.weight) + parameters.weight_radius)
         carried = carried + dot_error(d.shape[-1] + 1, carried)
@@ -138,12 +182,13 @@ def _dense(
     if plainly_equal(original, state, node, before, rows, source):
         residual = np.zeros(positions)
     elif exact:
-        residual = np.broadcast_to(exact_residual(original, state, node, before, rows, source), positions)
+        residual = np.broadcast_to(exact_residual(original, state, node, before, source, known), positions)
     else:
-        residual = bounded_residual(original, state, before, rows, source, parameters)
+        residual = bounded_residual(original, state, node, before, source, known)
         # Operations without a Lipschitz bound need exactly 0; elsewhere try it where underflow is all there is.
         if residual.any() and (original.network.opaque or residual.max() < 1e-100):
-            residual = np.fmin(residual, exact_residual(original, state, node, before, rows, source))
+            exactly = _known(original, state, exact=True)
+            residual = np.fmin(residual, exact_residual(original, state, node, before, source, exactly))
     total = carried + residual
     return np.where(total != 0, up(total), 0.0).ravel()  # nothing is rounded up from 0
 
@@ -163,7 +208,17 @@ def _carried(op: Op, node: Node, before: Node, original: Original, state: Rewrit
 
 @_carried.register
 def _(op: Relu, node: Node, before: Node, original: Original, state: Rewritten, parts: list[Array]) -> Array:
-    return parts[0] if _aligned(node, state) else np.full_like(parts[0], np.inf)
+    if not _aligned(node, state, new=True):
+        return np.full_like(parts[0], np.inf)
+    rows = state.rows.get(node.output)
+    if rows is None:
+        return parts[0]
+    if not rows.same(state.rows.get(node.inputs[0])) or rows.over != before.inputs[0]:
+        return np.full_like(parts[0], np.inf)
+    low, d = lowest(original, rows), parts[0].copy()
+    new = state.kept[node.output] < 0
+    d[new] = np.where(low >= 0, d[new], up(d[new] - low))
+    return d
 
 
 @_carried.register
@@ -222,7 +277,7 @@ def _(op: Select, node: Node, before: Node, original: Original, state: Rewritten
     left = set(node.inputs)  # a tensor that is read twice is lost twice
     starts = np.cumsum([0, *(original.network.tensors[name].size for name in before.inputs)])
     read = [(name, int(start)) for name, start in zip(before.inputs, starts, strict=False) if name in left]
-    if tuple(name for name, _ in read) != node.inputs:
+    if tuple(name for name, _ in read) != node.inputs or left & set(state.of) or left & set(state.rows):
         return np.full(len(op.indices), np.inf)
     sources = np.concatenate([state.coordinates(name) + start for name, start in read])[op.indices]
     if not np.array_equal(sources, before.op.indices[state.coordinates(node.output)]):
@@ -238,6 +293,8 @@ def _(op: Constant, node: Node, before: Node, original: Original, state: Rewritt
 def _constant(op: Constant, node: Node, original: Original, state: Rewritten) -> Array:
     """A constant against what is known of the original tensor: its exact value, else its proven interval."""
     kept = state.coordinates(node.output)
+    if node.output in state.rows:
+        return np.full(op.value.size, np.inf)
     known = original.bounds.constants[node.output]
     value = op.value.astype(np.float64).ravel()
     if not np.isfinite(value).all():
@@ -248,8 +305,11 @@ def _constant(op: Constant, node: Node, original: Original, state: Rewritten) ->
     return np.where(same, 0.0, up(worst))
 
 
-def _aligned(node: Node, state: Rewritten) -> bool:
-    """Whether an elementwise operation reads the coordinates that it writes."""
+def _aligned(node: Node, state: Rewritten, new: bool = False) -> bool:
+    """Whether an elementwise operation reads the coordinates that it writes, new ones only where these are allowed."""
+    names = {*node.inputs, *node.outputs}
+    if names & set(state.of) or (not new and names & set(state.rows)):
+        return False
     if not any(name in state.kept for name in (*node.inputs, *node.outputs)):
         return True
     mine = state.coordinates(node.output)

@@ -4,28 +4,54 @@
 
 as rows over one tensor of the original. It is bounded over the proven box of h, and also after what stably active and
 constant units carry has been moved one layer down (h = z = W_prev h_prev + b_prev): the smaller of both holds.
+
+New units of the rewritten network are functionals M z + s of the pre-activation z, so their part is moved down
+likewise. Units whose pre-activations are multiples, z_j = c z_i + e, are first expressed by each other: ReLU is
+positively homogeneous and 1-Lipschitz, and relu(z) - relu(-z) = z, so
+
+    |relu(z_j) - c relu(z_i)| <= |e|  for c > 0,     |relu(z_j) + c (relu(z_i) - z_i)| <= |e|  for c < 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reluce.bounds import dense_form
 from reluce.network import Array, Constant, Dense, Network, Node, Op, Relu
-from reluce.rewrite._state import Original, Rewritten
-from reluce.rounding import UNDERFLOW, dot_error, nonnegative_product, product_error, up
+from reluce.rewrite._state import Original, Parallels, Rewritten, Rows
+from reluce.rounding import UNDERFLOW, dot_error, down, nonnegative_product, product_error, up
 
 
 @dataclass(frozen=True, eq=False)
 class _Residual:
-    """Rows ``coefficients @ T + constant`` over one original tensor; ``slack`` pays for the rounding so far."""
+    """Rows ``coefficients @ T + linear @ z + constant`` over one original tensor; ``slack`` pays for rounding so far.
+
+    z is the pre-activation of the ReLU that writes T; ``linear`` is None where there is nothing of it.
+    """
 
     tensor: str
     coefficients: Array  # (rows, last axis of the tensor)
     constant: Array
     slack: Array
+    linear: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Multiples:
+    """Parallels whose errors are proved: ``|z[unit] - factor z[to]| <= error`` on the domain, at every position."""
+
+    claim: Parallels
+    error: Array
+
+
+Proved = Mapping[str, Multiples]
+"""By pre-activation."""
+
+SHORT = 29
+"""Bits that a float64 product has beside the 24 of a float32 number."""
 
 
 def any_nonzero(*arrays: Array) -> bool:
@@ -55,57 +81,118 @@ def parameters_of(op: Op, shape: tuple[int, ...]) -> Parameters:
 
 
 def columns_of(state: Rewritten, original: Network, name: str) -> Array | None:
-    """Indices along the original's last axis of what a tensor still has; None unless they are the same everywhere."""
-    old, new = original.shape(name), state.network.shape(name)
+    """Indices along the original's last axis of what a tensor still has; None unless they are the same everywhere.
+
+    New coordinates, which only tensors of one position have, are -1.
+    """
+    old, new = original.shape(state.source(name)), state.network.shape(name)
     if name not in state.kept:
         return np.arange(old[-1]) if old == new else None
+    if name in state.rows:
+        return state.kept[name]
     columns = state.kept[name].reshape(-1, new[-1])[0]
-    whole = np.arange(0, original.tensors[name].size, old[-1])[:, None] + columns
+    whole = np.arange(0, original.tensors[state.source(name)].size, old[-1])[:, None] + columns
     same = old[:-1] == new[:-1] and np.array_equal(state.kept[name].reshape(-1, new[-1]), whole)
     return columns if same else None
 
 
 def bounded_residual(
-    original: Original, state: Rewritten, before: Node, rows: Array, source: str | None, parameters: Parameters
+    original: Original, state: Rewritten, node: Node, before: Node, source: str | None, known: Proved
 ) -> Array:
-    shape = original.network.shape(before.output)
-    residual = _start(original, before, rows, parameters)
-    while source is not None and residual.tensor != source:
-        pieces = _substituted(original, residual)
-        if pieces is None or pieces[1].coefficients.any():
-            return np.full((*shape[:-1], len(rows)), np.inf)
-        residual = pieces[0]
-    if source is not None:
-        residual = _plus(original, state, residual, parameters)
-    worst = _largest(original, [residual])
-    pieces = _substituted(original, residual)
-    return worst if pieces is None else np.minimum(worst, _largest(original, list(pieces)))  # neither is NaN
+    """The largest absolute value of each row's residual, ``(*positions, rows)``; infinite where it has no bound."""
+    shape, parameters = original.network.shape(before.output), parameters_of(node.op, state.network.shape(node.output))
+    residual: _Residual | None = _start(original, state, node.output, before, parameters)
+    target = None if source is None else state.source(source)
+    while residual is not None and target is not None and residual.tensor != target:
+        pieces = _substituted(original, residual, known)
+        residual = None if pieces is None or pieces[1].coefficients.any() else pieces[0]
+    if residual is not None and source is not None:
+        residual = _plus(original, state, residual, source, parameters)
+    if residual is None:
+        return np.full((*shape[:-1], len(parameters.bias)), np.inf)
+    return _bounded(original, residual, (*shape[:-1], len(parameters.bias)), known)
 
 
-def _start(original: Original, before: Node, rows: Array, parameters: Parameters) -> _Residual:
-    """``b' - b - W h`` for the rows that stay."""
+def _bounded(original: Original, residual: _Residual, shape: tuple[int, ...], known: Proved) -> Array:
+    """The largest absolute values: as it is, after one step down, and where multiples may help after as many as go."""
+    worst = np.full(shape, np.inf) if residual.linear is not None else _largest(original, [residual])
+    parts: list[_Residual] = [residual]
+    while worst.any():
+        pieces = _substituted(original, parts[0], known)
+        if pieces is None:
+            break
+        parts = [*pieces, *parts[1:]]
+        worst = np.minimum(worst, _largest(original, parts))  # neither is NaN
+        if not known:
+            break
+    return worst
+
+
+def _start(original: Original, state: Rewritten, name: str, before: Node, parameters: Parameters) -> _Residual:
+    """``b' - b - W h`` for the rows that stay; new rows M z + s of z = W h + b have M W and M b + s in their place."""
     assert isinstance(before.op, Dense)
-    form = dense_form(before.op)
+    form, rows, new = dense_form(before.op), columns_of(state, original.network, name), state.rows.get(name)
+    assert rows is not None
     W, b = form.weight[rows], form.bias[rows]
+    size = np.abs(b)
+    slack = np.zeros(len(rows))
+    if new is not None:
+        mine = rows < 0
+        if new.over != before.output:
+            slack[mine] = np.inf
+        else:
+            W[mine], b[mine] = new.matrix @ form.weight, new.matrix @ form.bias + new.shift
+            absolute = np.abs(new.matrix)
+            size[mine] = absolute @ np.abs(form.bias) + np.abs(new.shift)
+            terms = new.matrix.shape[1] + 1
+            slack[mine] = dot_error(terms, size[mine])
+            rounding = dot_error(terms, absolute @ np.abs(form.weight))
+            slack[mine] += _reach(original, before.inputs[0], rounding)
     constant = parameters.bias - b
-    slack = np.where(constant == 0, 0.0, product_error(np.abs(parameters.bias) + np.abs(b))) + parameters.bias_radius
+    slack += np.where(constant == 0, 0.0, product_error(np.abs(parameters.bias) + np.abs(b))) + parameters.bias_radius
     if form.bias_radius is not None:
-        slack = slack + form.bias_radius[rows]
+        slack = slack + _combined(form.bias_radius, rows, new)
     if form.weight_radius is not None:
-        slack = slack + _reach(original, before.inputs[0], form.weight_radius[rows])
+        slack = slack + _reach(original, before.inputs[0], _combined(form.weight_radius, rows, new))
     return _Residual(before.inputs[0], -W, constant, slack)
 
 
-def _plus(original: Original, state: Rewritten, residual: _Residual, parameters: Parameters) -> _Residual:
-    """Add ``W' h'`` with h' = h[kept]; what is equal on both sides cancels to exactly 0."""
-    columns = columns_of(state, original.network, residual.tensor)
+def _combined(radius: Array, rows: Array, new: Rows | None) -> Array:
+    """Radii of parameters, for rows that stay and for combinations of rows."""
+    found = np.array(radius[rows])
+    if new is not None:
+        found[rows < 0] = 2 * (np.abs(new.matrix) @ radius)
+    return found
+
+
+def _plus(
+    original: Original, state: Rewritten, residual: _Residual, source: str, parameters: Parameters
+) -> _Residual | None:
+    """Add ``W' h'`` with h' = h[kept] and new rows M z + s; what is equal on both sides cancels to exactly 0."""
+    columns, new = columns_of(state, original.network, source), state.rows.get(source)
     assert columns is not None
-    old, weight = residual.coefficients, parameters.weight
+    old, weight, radius = residual.coefficients, parameters.weight, parameters.weight_radius
+    if new is not None:
+        relu = original.network.producer.get(residual.tensor)
+        if relu is None or not isinstance(relu.op, Relu) or relu.inputs[0] != new.over or residual.linear is not None:
+            return None
+        mine, left = weight[:, columns < 0], columns >= 0
+        size = np.abs(mine)
+        lift, reach = mine @ new.shift, size @ np.abs(new.shift)
+        terms = new.matrix.shape[0] + 1
+        slack = dot_error(terms, reach + np.abs(residual.constant))
+        slack = slack + _reach(original, new.over, dot_error(terms, size @ np.abs(new.matrix)))
+        if radius.any():  # what a rounded product of parameters stands for is not exactly the combination
+            slack = slack + np.where(radius[:, columns < 0].any(axis=1), np.inf, 0.0)
+        residual = replace(
+            residual, linear=mine @ new.matrix, constant=residual.constant + lift, slack=residual.slack + slack
+        )
+        columns, weight, radius = columns[left], weight[:, left], radius[:, left]
     total = old.copy()
     total[:, columns] += weight
     rounding = np.zeros_like(old)
     size = product_error(np.abs(old[:, columns]) + np.abs(weight))
-    rounding[:, columns] = np.where(total[:, columns] != 0, size, 0.0) + parameters.weight_radius
+    rounding[:, columns] = np.where(total[:, columns] != 0, size, 0.0) + radius
     if not rounding.any():
         return replace(residual, coefficients=total)
     slack = residual.slack + _reach(original, residual.tensor, rounding)
@@ -120,10 +207,11 @@ def _reach(original: Original, tensor: str, radius: Array) -> Array:
     return np.where(np.isnan(reach), np.inf, reach)
 
 
-def _substituted(original: Original, residual: _Residual) -> tuple[_Residual, _Residual] | None:
+def _substituted(original: Original, residual: _Residual, known: Proved) -> tuple[_Residual, _Residual] | None:
     """Split a residual over a ReLU's output in two; None where there is nothing to split.
 
-    First what stably active and constant units carry, moved to the layer below by h = z = W h_prev + b; then the rest.
+    First what stably active and constant units and new units carry, moved to the layer below by h = z = W h_prev + b;
+    then the rest.
     """
     relu = original.network.producer.get(residual.tensor)
     if relu is None or not isinstance(relu.op, Relu):
@@ -131,35 +219,126 @@ def _substituted(original: Original, residual: _Residual) -> tuple[_Residual, _R
     below = original.network.producer.get(relu.inputs[0])
     if below is None or not isinstance(below.op, Dense):
         return None
-    z = original.bounds.intervals[relu.inputs[0]]
+    z, box, given = original.bounds.intervals[relu.inputs[0]], original.bounds.intervals[residual.tensor], residual
     width = residual.coefficients.shape[1]
     active = (z.lower >= 0).reshape(-1, width).all(axis=0)
-    box = original.bounds.intervals[residual.tensor]
     fixed = (box.lower == box.upper).reshape(-1, width).all(axis=0)
-    moved = active & residual.coefficients.any(axis=0) & ~fixed
+    if relu.inputs[0] in known:
+        residual = _without_multiples(original, residual, known[relu.inputs[0]], active | fixed, relu.inputs[0])
+    used = residual.coefficients.any(axis=0)
     value = box.lower.reshape(-1, width)[0]
-    constants = fixed & residual.coefficients.any(axis=0) & (box.lower.reshape(-1, width) == value).all(axis=0)
-    if not (moved.any() or constants.any()):
+    constants = fixed & used & (box.lower.reshape(-1, width) == value).all(axis=0)
+    carried = np.where(active & ~fixed, residual.coefficients, 0.0)
+    slack = residual.slack
+    if residual.linear is not None:
+        both = (carried != 0) & (residual.linear != 0)
+        if both.any():
+            size = product_error(np.where(both, np.abs(carried) + np.abs(residual.linear), 0.0))
+            slack = slack + _reach(original, relu.inputs[0], np.where(both, size, 0.0))
+        carried = carried + residual.linear
+    moved = carried.any(axis=0)
+    if not (moved.any() or constants.any() or residual.linear is not None) and residual is given:
         return None
-    C = residual.coefficients[:, moved]
+    C = carried[:, moved]
     form = dense_form(below.op)
     W, b = form.weight[moved], form.bias[moved]
     coefficients = C @ W
     lift = C @ b + residual.coefficients[:, constants] @ value[constants]
     size = np.abs(C) @ np.abs(b) + np.abs(residual.coefficients[:, constants]) @ np.abs(value[constants])
-    slack = residual.slack + dot_error(width + 1, size + np.abs(residual.constant))
+    slack = slack + dot_error(width + 1, size + np.abs(residual.constant))
     slack = slack + _reach(original, below.inputs[0], dot_error(len(b), np.abs(C) @ np.abs(W)))
     if form.weight_radius is not None:
         slack = slack + _reach(original, below.inputs[0], np.abs(C) @ form.weight_radius[moved])
     if form.bias_radius is not None:
         slack = slack + 2 * np.abs(C) @ form.bias_radius[moved]
     rest = residual.coefficients.copy()
-    rest[:, moved | constants] = 0.0
+    rest[:, (active & ~fixed) | constants] = 0.0
     nothing = np.zeros_like(residual.constant)
     return (
         _Residual(below.inputs[0], coefficients, residual.constant + lift, slack),
         _Residual(residual.tensor, rest, nothing, nothing),
     )
+
+
+def _without_multiples(
+    original: Original, residual: _Residual, known: Multiples, linear: Array, pre_activation: str
+) -> _Residual:
+    """Express units by those that they are multiples of, unless they are linear anyway."""
+    claim = known.claim
+    used = residual.coefficients[:, claim.unit].any(axis=0) & ~linear[claim.unit]
+    if not used.any():
+        return residual
+    unit, to, factor, error = claim.unit[used], claim.to[used], claim.factor[used], known.error[used]
+    A = residual.coefficients[:, unit]
+    rest = residual.coefficients.copy()
+    rest[:, unit] = 0.0
+    size = np.abs(rest)
+    np.add.at(rest.T, to, (A * np.abs(factor)).T)
+    np.add.at(size.T, to, (np.abs(A) * np.abs(factor)).T)
+    touched = np.zeros(rest.shape[1], dtype=bool)
+    touched[to] = True
+    rounding = np.where(touched, dot_error(len(unit) + 1, size), 0.0)
+    slack = residual.slack + 2 * (np.abs(A) @ error) + _reach(original, residual.tensor, rounding)
+    part = np.zeros_like(rest) if residual.linear is None else residual.linear.copy()
+    magnitude = np.abs(part)
+    opposite = factor < 0
+    if opposite.any():
+        np.add.at(part.T, to[opposite], (A * factor)[:, opposite].T)
+        np.add.at(magnitude.T, to[opposite], np.abs(A * factor)[:, opposite].T)
+        touched[:] = False
+        touched[to[opposite]] = True
+        rounding = np.where(touched, dot_error(len(unit) + 1, magnitude), 0.0)
+        slack = slack + _reach(original, pre_activation, rounding)
+    return replace(residual, coefficients=rest, slack=slack, linear=part if part.any() else residual.linear)
+
+
+def proved_multiples(original: Original, name: str, claim: Parallels, known: Proved) -> Multiples:
+    """What pre-activations deviate at most from being the multiples that they are claimed to be."""
+    before = original.network.producer.get(name)
+    nothing = Multiples(claim, np.full(len(claim.unit), np.inf))
+    if before is None or not isinstance(before.op, Dense) or set(claim.unit) & set(claim.to):
+        return nothing
+    form = dense_form(before.op)
+    if form.weight_radius is not None or form.bias_radius is not None:
+        return nothing
+    unit, to, c = claim.unit, claim.to, claim.factor[:, None]
+    W, b = form.weight[unit] - c * form.weight[to], form.bias[unit] - claim.factor * form.bias[to]
+    size = np.abs(form.weight[unit]) + np.abs(c * form.weight[to])
+    magnitude = np.abs(form.bias[unit]) + np.abs(claim.factor * form.bias[to])
+    single = before.op.weight.dtype == np.float32 and (before.op.bias is None or before.op.bias.dtype == np.float32)
+    exact = short(claim.factor) & single  # then products are exact, and so are differences that vanish
+    rounding = np.where((W == 0) & exact[:, None], 0.0, dot_error(2, size))
+    slack = np.where((b == 0) & exact, 0.0, dot_error(2, magnitude)) + _reach(original, before.inputs[0], rounding)
+    residual = _Residual(before.inputs[0], W, b, slack)
+    shape = (*original.network.shape(name)[:-1], len(unit))
+    return Multiples(claim, _bounded(original, residual, shape, known).reshape(-1, len(unit)).max(axis=0))
+
+
+def short(factors: Array) -> Array:
+    """Which factors have so few digits that their products with float32 numbers are exact in float64."""
+    mantissa, exponent = np.frexp(factors)
+    scaled = mantissa * 2.0**SHORT
+    return np.asarray((scaled == np.round(scaled)) & (np.abs(exponent) < 200))
+
+
+def lowest(original: Original, rows: Rows) -> Array:
+    """Lower bounds of functionals of a pre-activation, over the box of what its dense layer reads."""
+    before = original.network.producer.get(rows.over)
+    if before is None or not isinstance(before.op, Dense) or not len(rows.shift):
+        return np.full(len(rows.shift), -np.inf)
+    form = dense_form(before.op)
+    if form.weight_radius is not None or form.bias_radius is not None:
+        return np.full(len(rows.shift), -np.inf)
+    absolute, terms = np.abs(rows.matrix), rows.matrix.shape[1] + 1
+    slack = dot_error(terms, absolute @ np.abs(form.bias) + np.abs(rows.shift))
+    slack = slack + _reach(original, before.inputs[0], dot_error(terms, absolute @ np.abs(form.weight)))
+    constant = rows.matrix @ form.bias + rows.shift
+    middle, radius = _middle_and_radius(
+        original, _Residual(before.inputs[0], rows.matrix @ form.weight, constant, slack)
+    )
+    low: Array = down(down(middle - radius) - product_error(np.abs(middle)))
+    least: Array = low.reshape(-1, len(constant)).min(axis=0)
+    return least
 
 
 def _middle_and_radius(original: Original, residual: _Residual) -> tuple[Array, Array]:

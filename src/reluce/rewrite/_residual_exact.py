@@ -9,41 +9,95 @@ from __future__ import annotations
 import numpy as np
 
 from reluce.network import Array, Constant, Dense, Dyadic, Node, Op, Relu
-from reluce.rewrite._residual import columns_of
-from reluce.rewrite._state import Original, Rewritten
+from reluce.rewrite._residual import Multiples, Proved, columns_of
+from reluce.rewrite._state import Original, Parallels, Rewritten
 
 
 def exact_residual(
-    original: Original, state: Rewritten, node: Node, before: Node, rows: Array, source: str | None
+    original: Original, state: Rewritten, node: Node, before: Node, source: str | None, known: Proved
 ) -> Array:
     """0 for the rows that are proved equal in dyadic integers, infinity for the others."""
     assert isinstance(before.op, Dense)
-    name = before.inputs[0]
-    weight, bias = _exact_parameters(before.op)
+    name, target = before.inputs[0], None if source is None else state.source(source)
     new_weight, new_bias = _exact_parameters(node.op)
-    C, c = -weight[rows], new_bias - bias[rows]
-    while name != source:
+    C, c, possible = _wanted(original, state, node.output, before)
+    C, c = -C, new_bias - c
+    while name != target:
         C, c = _absorb_constants(original, name, C, c)
-        step = None if source is None else _exact_through(original, name, C, c)
+        step = None if target is None else _exact_through(original, name, C, c, None, known)
         if step is None:
             break
         name, C, c = step
-    if name == source:
-        columns = columns_of(state, original.network, name)
+    linear = None
+    if name == target and source is not None:
+        columns, new = columns_of(state, original.network, source), state.rows.get(source)
         assert columns is not None
         scattered = np.zeros(C.shape, dtype=object)
-        scattered[:, columns] = new_weight.mantissa
+        scattered[:, columns[columns >= 0]] = new_weight.mantissa[:, columns >= 0]
         C = C + Dyadic(scattered, new_weight.exponent)
+        if new is not None:
+            relu = original.network.producer.get(name)
+            if relu is None or relu.inputs != (new.over,):
+                return np.full(c.shape, np.inf)
+            mine = new_weight[:, columns < 0]
+            linear, c = mine @ Dyadic.of(new.matrix), c + mine @ Dyadic.of(new.shift)
     elif source is not None:
-        return np.full(len(rows), np.inf)
+        return np.full(c.shape, np.inf)
+    equal = _exactly_zero(original, name, C, c, linear, known)
+    return np.where(possible, equal, np.inf)
+
+
+def _exactly_zero(original: Original, name: str, C: Dyadic, c: Dyadic, linear: Dyadic | None, known: Proved) -> Array:
+    """0 where ``C @ T + linear @ z + c`` vanishes, as it is or one or more layers down; infinity elsewhere."""
     C, c = _absorb_constants(original, name, C, c)
-    if (C.sign() != 0).any():
-        step = _exact_through(original, name, C, c)
+    best = _zero_or_unknown(C, c)
+    if linear is not None:
+        best = np.where((linear.sign() == 0).all(axis=1), best, np.inf)
+    deeper = True
+    while best.any() and deeper:
+        step = _exact_through(original, name, C, c, linear, known)
         if step is None:
-            return _zero_or_unknown(C, c)
+            break
         name, C, c = step
         C, c = _absorb_constants(original, name, C, c)
-    return _zero_or_unknown(C, c)
+        best, linear, deeper = np.fmin(best, _zero_or_unknown(C, c)), None, bool(known)
+    return best
+
+
+def _wanted(original: Original, state: Rewritten, name: str, before: Node) -> tuple[Dyadic, Dyadic, Array]:
+    """Rows of what a dense layer's output stands for, as functions of the layer's input; and which of them are such."""
+    assert isinstance(before.op, Dense)
+    weight, bias = _exact_parameters(before.op)
+    rows, new = columns_of(state, original.network, name), state.rows.get(name)
+    assert rows is not None
+    C, c = weight[rows], bias[rows]
+    if new is None:
+        return C, c, np.ones(len(rows), dtype=bool)
+    mine, matrix = rows < 0, Dyadic.of(new.matrix)
+    C = _replaced(C, np.flatnonzero(mine), matrix @ weight)
+    c = _replaced(c, np.flatnonzero(mine), matrix @ bias + Dyadic.of(new.shift))
+    return C, c, ~mine if new.over != before.output else np.ones(len(rows), dtype=bool)
+
+
+def _replaced(values: Dyadic, rows: Array, others: Dyadic) -> Dyadic:
+    """The same with other values in some rows."""
+    low = min(values.exponent, others.exponent)
+    mantissa = values.aligned(low).copy()
+    mantissa[rows] = others.aligned(low)
+    return Dyadic(mantissa, low)
+
+
+def exact_multiples(original: Original, name: str, claim: Parallels, known: Proved) -> Multiples:
+    """Which pre-activations are exactly the multiples that they are claimed to be: error 0, of the others infinity."""
+    before = original.network.producer.get(name)
+    if before is None or not isinstance(before.op, Dense) or set(claim.unit) & set(claim.to):
+        return Multiples(claim, np.full(len(claim.unit), np.inf))
+    weight, bias = _exact_parameters(before.op)
+    factor = Dyadic.of(claim.factor)
+    C = weight[claim.unit] - weight[claim.to] * factor.reshape((-1, 1))
+    c = bias[claim.unit] - bias[claim.to] * factor
+    source = before.inputs[0]
+    return Multiples(claim, _exactly_zero(original, source, C, c, None, known))
 
 
 def _zero_or_unknown(C: Dyadic, c: Dyadic) -> Array:
@@ -54,7 +108,9 @@ def plainly_equal(
     original: Original, state: Rewritten, node: Node, before: Node, rows: Array, source: str | None
 ) -> bool:
     """Whether a dense layer kept its weights and lost only columns that are zero or read zeros (the common case)."""
-    if source != before.inputs[0] or not isinstance(node.op, Dense) or not isinstance(before.op, Dense):
+    if source is None or state.source(source) != before.inputs[0] or {source, node.output} & set(state.rows):
+        return False
+    if not isinstance(node.op, Dense) or not isinstance(before.op, Dense):
         return False
     new, old = node.op, before.op
     if (new.alpha, new.beta) != (old.alpha, old.beta) or (new.bias is None) != (old.bias is None):
@@ -65,7 +121,7 @@ def plainly_equal(
     if columns is None or not np.array_equal(new.weight, old.weight[np.ix_(rows, columns)]):
         return False
     lost = np.setdiff1d(np.arange(old.weight.shape[1]), columns)
-    box = original.bounds.intervals[source]
+    box = original.bounds.intervals[before.inputs[0]]
     zero = ((box.lower == 0) & (box.upper == 0)).reshape(-1, old.weight.shape[1]).all(axis=0)[lost]
     return bool((zero | ~(old.weight[np.ix_(rows, lost)] != 0).any(axis=0)).all())
 
@@ -95,15 +151,47 @@ def _absorb_constants(original: Original, name: str, C: Dyadic, c: Dyadic) -> tu
     return C, c
 
 
-def _exact_through(original: Original, name: str, C: Dyadic, c: Dyadic) -> tuple[str, Dyadic, Dyadic] | None:
-    """Substitute stably active units exactly; None when anything else carries a coefficient."""
+def _exact_through(
+    original: Original, name: str, C: Dyadic, c: Dyadic, linear: Dyadic | None, known: Proved
+) -> tuple[str, Dyadic, Dyadic] | None:
+    """Substitute stably active units exactly, with multiples expressed by each other and what is linear anyway.
+
+    None when anything else carries a coefficient.
+    """
     relu = original.network.producer.get(name)
     below = original.network.producer.get(relu.inputs[0]) if relu is not None and isinstance(relu.op, Relu) else None
     if relu is None or below is None or not isinstance(below.op, Dense):
         return None
+    active = np.asarray((original.bounds.intervals[relu.inputs[0]].lower >= 0).reshape(-1, C.shape[1]).all(axis=0))
+    if relu.inputs[0] in known:
+        C, linear = _without_multiples(C, linear, known[relu.inputs[0]], active)
     used = np.flatnonzero((C.sign() != 0).any(axis=0))
-    lower = original.bounds.intervals[relu.inputs[0]].lower.reshape(-1, C.shape[1])
-    if not (lower[:, used] >= 0).all():
+    if not active[used].all():
         return None
+    total = C if linear is None else C + linear
+    used = np.flatnonzero((total.sign() != 0).any(axis=0))
     weight, bias = _exact_parameters(below.op)
-    return below.inputs[0], C[:, used] @ weight[used], c + C[:, used] @ bias[used]
+    return below.inputs[0], total[:, used] @ weight[used], c + total[:, used] @ bias[used]
+
+
+def _without_multiples(C: Dyadic, linear: Dyadic | None, known: Multiples, active: Array) -> tuple[Dyadic, Dyadic]:
+    """Express units that are exactly multiples by those that they are multiples of, unless they are linear anyway."""
+    claim = known.claim
+    mine = (known.error == 0) & ~active[claim.unit] & (C.sign()[:, claim.unit] != 0).any(axis=0)
+    part = Dyadic(np.zeros(C.shape, dtype=object), 0) if linear is None else linear
+    for unit, to, factor in zip(claim.unit[mine], claim.to[mine], claim.factor[mine], strict=True):
+        A = C[:, unit]
+        C = _moved(C, unit, to, A * Dyadic.of(np.array(abs(factor))))
+        if factor < 0:
+            part = _moved(part, None, to, A * Dyadic.of(np.array(factor)))
+    return C, part
+
+
+def _moved(values: Dyadic, column: int | None, to: int, more: Dyadic) -> Dyadic:
+    """The same with a column emptied, and more in another."""
+    low = min(values.exponent, more.exponent)
+    mantissa = values.aligned(low).copy()
+    if column is not None:
+        mantissa[:, column] = 0
+    mantissa[:, to] = mantissa[:, to] + more.aligned(low)
+    return Dyadic(mantissa, low)

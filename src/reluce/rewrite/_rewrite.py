@@ -1,14 +1,19 @@
 """All rewrites to a fixed point, each accepted only by the proven deviation of the network that it would leave.
 
-Order in a round: take out what costs nothing, then constants within the budget, then fold layers that are all active,
-then merge dependent units. A round that changes nothing ends it.
+The order follows from what each step takes and gives. Deleting comes first: it takes nothing of the budget, never makes
+anything larger, and what it removes would only stand in the way. Then constants within the budget, which also only
+delete. Folding a layer needs the most freedom and saves most, so it comes before what makes layers merely smaller:
+units on one hyperplane, LEO's merging (which keeps units as they are and so can be exact), the joint rank (whose new
+units are combinations, which nothing finer finds its way through). Layers are visited forward, so that whatever the
+layer in front lost is seen. Last, selections in front of readers. A round that changes nothing ends it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -16,11 +21,19 @@ from reluce.facts import FloatErrors, Refusal, Verdict
 from reluce.network import Array, Dense, Network, Opaque
 from reluce.rewrite._budget import Budget, fits, is_exact, room_left
 from reluce.rewrite._conditioning import enclosures, evaluation_errors, float_errors, ill_conditioned
-from reluce.rewrite._constants import remove_exactly, remove_within
+from reluce.rewrite._constants import exact_values, remove_exactly, remove_within
+from reluce.rewrite._cost import Objective, cost, saves_nothing
 from reluce.rewrite._fold import fold_layer
-from reluce.rewrite._merge import merge_layer
+from reluce.rewrite._merge import merge_layer, scaled_rows
+from reluce.rewrite._multiples import Class, classes, merge_multiples, values_at
+from reluce.rewrite._rebase import rebase_layer
 from reluce.rewrite._relation import Deviations, at_outputs, deviation
-from reluce.rewrite._state import Original, Rewritten, Sandwich, describe, sandwich
+from reluce.rewrite._select import select_inputs
+from reluce.rewrite._state import Judge, Original, Rewritten, Sandwich, describe, sandwich
+
+Step = Literal["free", "constants", "fold", "multiples", "merge", "rebase", "select"]
+STEPS: tuple[Step, ...] = get_args(Step)
+"""The kinds of rewrites, in the order of a round."""
 
 ROUNDS = 20
 """More rounds than layers that can fold one after the other are never needed in practice."""
@@ -34,20 +47,30 @@ ROUNDING = 2.0**-30
 class Rewriting:
     """A smaller network, how far it is from the original, and what was not done.
 
-    ``epsilons`` has for each graph output its proven deviation, flat. ``kept`` lists for each ReLU (by node name) the
-    original indices of the units that remain; ``coordinates`` for each tensor that lost some the flat coordinates of
-    the original that it stands for. ``floats`` is information about float evaluation.
+    ``state`` says what each tensor stands for. ``epsilons`` has for each graph output its proven deviation, flat.
+    ``kept`` lists for each ReLU (by node name) the original indices of the units that remain, and -1 for each new one.
+    ``floats`` is information about float evaluation.
     """
 
-    network: Network
+    state: Rewritten
     epsilons: Mapping[str, Array]
     kept: Mapping[str, Array]
-    coordinates: Mapping[str, Array]
     floats: FloatErrors
     refusals: tuple[Refusal, ...] = ()
 
+    @property
+    def network(self) -> Network:
+        """The smaller network."""
+        return self.state.network
 
-def rewrite(original: Original, budget: Budget, stop: Callable[[], bool] = lambda: False) -> Rewriting:
+
+def rewrite(
+    original: Original,
+    budget: Budget,
+    stop: Callable[[], bool] = lambda: False,
+    objective: Objective = "parameters",
+    steps: Sequence[Step] = STEPS,
+) -> Rewriting:
     """Make a network smaller without changing what it computes on the domain by more than a budget.
 
     Parameters
@@ -59,13 +82,17 @@ def rewrite(original: Original, budget: Budget, stop: Callable[[], bool] = lambd
         guarantee.
     stop
         Asked between steps; once True the state so far is returned.
+    objective
+        What a rewrite must make smaller to be taken.
+    steps
+        The kinds of rewrites of a round, in order; others than all of ``STEPS`` are for measurements.
 
     Returns
     -------
     Rewriting
         With the deviation of every output as proved for the finished network.
     """
-    work = _Work(original, budget, stop)
+    work = _Work(original, budget, stop, objective, steps)
     state = work.run()
     found = work.deviations(state)
     final = at_outputs(original, state, found)
@@ -79,17 +106,27 @@ def rewrite(original: Original, budget: Budget, stop: Callable[[], bool] = lambd
     standing = [refusal for layer, refusal in work.refusals.items() if len(kept[layer])]
     refusals = (*standing, *_kept_though_stable(work, state, kept))
     floats = float_errors(original, kept, work.before, work.evaluation(state, found))
-    return Rewriting(state.network, final, kept, state.kept, floats, refusals)
+    return Rewriting(state, final, kept, floats, refusals)
 
 
 class _Work:
     """One run to the fixed point (local to ``rewrite``)."""
 
-    def __init__(self, original: Original, budget: Budget, stop: Callable[[], bool]) -> None:
-        self.original, self.budget, self.stop = original, budget, stop
+    def __init__(
+        self,
+        original: Original,
+        budget: Budget,
+        stop: Callable[[], bool],
+        objective: Objective = "parameters",
+        steps: Sequence[Step] = STEPS,
+    ) -> None:
+        self.original, self.budget, self.stop, self.objective = original, budget, stop, objective
+        self.steps = [getattr(self, f"_{name}") for name in steps]
+        self.whole = cost(original.network, original.network)
         self.exact = is_exact(budget)
         self.before = evaluation_errors(original.network, original.bounds.intervals)
         self.refusals: dict[str, Refusal] = {}  # of folds, by ReLU
+        self.rank: dict[str, str] = {}  # why active units could not be given a smaller basis, by ReLU
         self.ill: dict[str, str] = {}  # merges (by ReLU) and constants (under "") that floats would not bear
         self._complaints: list[str] = []
 
@@ -98,7 +135,7 @@ class _Work:
         state = self._free(Rewritten.nothing_done(self.original.network))
         for _ in range(ROUNDS):
             before = state
-            for step in (self._free, self._constants, self._fold, self._merge):
+            for step in self.steps:
                 if self.stop():
                     return state
                 state = step(state)
@@ -136,6 +173,16 @@ class _Work:
             self._complaints.append(why)
         return why
 
+    def saving(self, state: Rewritten) -> Judge:
+        """A judge that also refuses what saves nothing, compared with a state."""
+        before = cost(state.network, self.original.network)
+
+        def why_not(candidate: Rewritten) -> str | None:
+            after = cost(candidate.network, self.original.network)
+            return saves_nothing(before, after, self.whole, self.objective) or self.judge(candidate)
+
+        return why_not
+
     def _room(self, state: Rewritten) -> Array:
         spent = at_outputs(self.original, state, self.deviations(state))
         return room_left(self.original.network, self.budget, spent)
@@ -168,12 +215,26 @@ class _Work:
             pattern = self._pattern(state, relu.name)
             if isinstance(pattern, str):
                 continue
-            result = fold_layer(state, pattern, self.exact, self.judge)
+            result = fold_layer(state, pattern, self.exact, self.saving(state))
             if not isinstance(result, str):
                 state = result
             elif len(pattern.active) == len(pattern.units):
                 self.refusals[relu.name] = Refusal(relu.output, "layer not folded", result)
         return state
+
+    def _multiples(self, state: Rewritten) -> Rewritten:
+        for relu in self.original.network.relus:
+            pattern = self._pattern(state, relu.name)
+            if self.stop():
+                break
+            if not isinstance(pattern, str):
+                same = [item for item in self._classes(state, pattern) if not item.opposite.any()]
+                state = merge_multiples(state, pattern, same, self.saving(state))
+        return state
+
+    def _classes(self, state: Rewritten, pattern: Sandwich) -> list[Class]:
+        rows, centre, _ = scaled_rows(self.original, state, pattern)
+        return classes(pattern, rows, values_at(pattern, centre))
 
     def _merge(self, state: Rewritten) -> Rewritten:
         for relu in self.original.network.relus:
@@ -183,8 +244,28 @@ class _Work:
             if isinstance(pattern, str):
                 continue
             room = self._room(state)
-            state = self._noted(relu.name, partial(merge_layer, self.original, state, pattern, room, self.judge))
+            merge = partial(merge_layer, self.original, state, pattern, room, self.saving(state))
+            state = self._noted(relu.name, merge)
         return state
+
+    def _rebase(self, state: Rewritten) -> Rewritten:
+        for relu in self.original.network.relus:
+            if self.stop():
+                break
+            pattern = self._pattern(state, relu.name)
+            if isinstance(pattern, str):
+                continue
+            found, room = self._classes(state, pattern), self._room(state)
+            result = rebase_layer(self.original, state, pattern, found, room, self.saving(state))
+            if isinstance(result, str) and found:
+                result = rebase_layer(self.original, state, pattern, [], room, self.saving(state))
+            self.rank[relu.name] = result if isinstance(result, str) else ""
+            state = state if isinstance(result, str) else result
+        return state
+
+    def _select(self, state: Rewritten) -> Rewritten:
+        constants = exact_values(self.original, state, {})
+        return select_inputs(self.original, state, constants, self.saving)
 
     def _pattern(self, state: Rewritten, name: str) -> Sandwich | str:
         current = next((node for node in state.network.relus if node.name == name), None)
@@ -202,7 +283,8 @@ def _largest(original: Original) -> float:
 def _finite(network: Network, original: Network) -> bool:
     """Whether no rewritten parameter overflowed its format."""
     for node in network.nodes:
-        if not node.outputs or node.op is original.producer[node.outputs[0]].op:
+        before = original.producer.get(node.outputs[0]) if node.outputs else None
+        if before is None or node.op is before.op:
             continue
         arrays = (getattr(node.op, entry.name) for entry in fields(node.op))
         if any(isinstance(array, np.ndarray) and not np.isfinite(array).all() for array in arrays):
@@ -219,7 +301,7 @@ def _kept_though_stable(work: _Work, state: Rewritten, kept: Mapping[str, Array]
         found.append(Refusal("all layers", "more near-constant units not removed", work.ill[""]))
     for relu in state.network.relus:
         facts = original.facts.layers[relu.name]
-        left = kept[relu.name]
+        left = kept[relu.name][kept[relu.name] >= 0]
         removable = int(np.isin(facts.verdict[left], [Verdict.CONSTANT, Verdict.INACTIVE]).sum())
         active = int((facts.verdict[left] == Verdict.ACTIVE).sum())
         if removable:
@@ -238,7 +320,7 @@ def _kept_though_stable(work: _Work, state: Rewritten, kept: Mapping[str, Array]
                 if isinstance(pattern, str)
                 else alone
                 if active == 1
-                else work.ill.get(relu.name, f"not linearly dependent {how}")
+                else work.ill.get(relu.name, f"no smaller basis {how}: {work.rank.get(relu.name) or 'not tried'}")
             )
             found.append(Refusal(relu.output, f"{active} active {_units(active)} not merged", why))
     return found

@@ -173,11 +173,7 @@ def shrink(state: Rewritten, drop: Mapping[str, Array], constants: Mapping[str, 
         _shrunk(node.op, node, work) for node in network.nodes if not (node.outputs and gone.issuperset(node.outputs))
     )
     tensors = {name: work.tensor(name) for name in network.tensors if name not in gone}
-    kept = {name: old for name, old in state.kept.items() if name in tensors}
-    for name in tensors:
-        if not work.keep[name].all():
-            kept[name] = state.coordinates(name)[work.keep[name]]
-    return Rewritten(replace(network, nodes=nodes, tensors=tensors), kept)
+    return state.taken(replace(network, nodes=nodes, tensors=tensors), work.keep, gone)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,19 @@
-"""What a rewrite takes and gives: a smaller network and, for each tensor, which coordinates of the original remain."""
+"""What a rewrite takes and gives: a smaller network and, for each tensor, what it stands for in the original.
+
+Most coordinates of a rewritten tensor are coordinates of the original tensor of the same name. Re-based layers have new
+units that are affine functions of the original's pre-activations; a selection put in front of a reader stands for the
+tensor that it selects from. Units that are multiples of others are claimed as such (``Parallels``), and proved by the
+relation like everything else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from reluce.bounds import Bounds
+from reluce.bounds import Bounds, Interval
 from reluce.facts import Facts, LayerFacts, Verdict
 from reluce.network import Activation, Array, Dense, Network, Node, Opaque, Relu
 
@@ -22,36 +28,117 @@ class Original:
 
 
 @dataclass(frozen=True, eq=False)
-class Rewritten:
-    """A network together with the map of its units to those of the original.
+class Rows:
+    """Coordinates that the original does not have: ``matrix @ T + shift`` with T the original tensor ``over``.
 
-    ``kept[tensor][k]`` is the flat coordinate of the original tensor (of the same name) that flat coordinate ``k`` of
-    the rewritten tensor stands for; tensors that lost nothing have no entry.
+    ``matrix`` is ``(rows, size of T)``, float64 and taken as exact. ``low`` and ``high`` say where they range on the
+    domain, for those who look for more; nothing that is promised rests on them.
+    """
+
+    over: str
+    matrix: Array
+    shift: Array
+    low: Array
+    high: Array
+
+    def taken(self, mask: Array) -> Rows:
+        """Some of the rows."""
+        return Rows(self.over, self.matrix[mask], self.shift[mask], self.low[mask], self.high[mask])
+
+    def same(self, other: Rows | None) -> bool:
+        """Whether both are the same functions."""
+        return (
+            other is not None
+            and self.over == other.over
+            and np.array_equal(self.matrix, other.matrix)
+            and np.array_equal(self.shift, other.shift)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Parallels:
+    """Units of an original ReLU whose pre-activations are multiples of another's: ``z[unit] = factor * z[to]``.
+
+    ``unit``, ``to`` and ``factor`` are as long as there are such units; a factor may be negative. No unit is both in
+    ``unit`` and in ``to``.
+    """
+
+    unit: Array
+    to: Array
+    factor: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Rewritten:
+    """A network together with what its tensors stand for in the original.
+
+    ``kept[tensor][k]`` is the flat coordinate of the original tensor that flat coordinate ``k`` of the rewritten tensor
+    stands for; -1 where it is the next of ``rows[tensor]``. Tensors that lost nothing have no entry. The original
+    tensor is that of the same name, unless ``of`` names another. ``parallels`` has claims about the original, by
+    pre-activation.
     """
 
     network: Network
     kept: Mapping[str, Array]
+    rows: Mapping[str, Rows] = field(default_factory=dict)
+    of: Mapping[str, str] = field(default_factory=dict)
+    parallels: Mapping[str, Parallels] = field(default_factory=dict)
 
     @staticmethod
     def nothing_done(network: Network) -> Rewritten:
         """The original itself."""
         return Rewritten(network, {})
 
+    def source(self, name: str) -> str:
+        """The original tensor that a tensor stands for."""
+        return self.of.get(name, name)
+
     def coordinates(self, name: str) -> Array:
-        """For each flat coordinate of a tensor the one of the original that it stands for."""
+        """For each flat coordinate of a tensor the one of the original that it stands for; -1 where it is new."""
         return self.kept[name] if name in self.kept else np.arange(self.network.tensors[name].size)
 
     def units(self, original: Network, node: Node) -> Array:
-        """Which units of an original ReLU remain, in order; empty when the layer is gone."""
+        """Which units of an original ReLU remain, in order, -1 for new ones; empty when the layer is gone."""
         assert isinstance(node.op, Relu)
         if node.output not in self.network.tensors:
             return np.zeros(0, dtype=np.int64)
         shape = original.tensors[node.output].shape
         if not shape:
             return np.zeros(0, dtype=np.int64)
+        if node.output in self.rows:
+            return self.kept[node.output]
         axis = node.op.axis % len(shape)
         inner = int(np.prod(shape[axis + 1 :], dtype=np.int64))
         return np.unique(self.coordinates(node.output) // inner % shape[axis])
+
+    def interval(self, original: Original, name: str) -> Interval | None:
+        """Where a tensor ranges on the domain, but for what it deviates; None where nothing is known."""
+        box = original.bounds.intervals.get(self.source(name))
+        if box is None:
+            return None
+        kept, shape = self.coordinates(name), self.network.shape(name)
+        low, high = box.lower.ravel()[kept], box.upper.ravel()[kept]
+        if name in self.rows:
+            new = kept < 0
+            low[new], high[new] = self.rows[name].low, self.rows[name].high
+        return Interval(low.reshape(shape), high.reshape(shape))
+
+    def taken(self, network: Network, keep: Mapping[str, Array], gone: Container[str]) -> Rewritten:
+        """The same without some tensors, and with those coordinates of others for which ``keep`` is true."""
+        kept, rows = dict(self.kept), dict(self.rows)
+        for name, mask in keep.items():
+            if not mask.all() and name not in gone:
+                kept[name] = self.coordinates(name)[mask]
+                if name in rows:
+                    rows[name] = rows[name].taken(mask[self.kept[name] < 0])
+        left = {name: value for name, value in rows.items() if len(value.shift)}
+        return replace(
+            self,
+            network=network,
+            kept={name: value for name, value in kept.items() if name not in gone},
+            rows={name: value for name, value in left.items() if name not in gone},
+            of={name: value for name, value in self.of.items() if name not in gone},
+        )
 
 
 Judge = Callable[[Rewritten], str | None]
@@ -73,8 +160,8 @@ class Sandwich:
 
     @property
     def active(self) -> Array:
-        """Positions (in the rewritten layer) of the stably active units."""
-        return np.flatnonzero(self.facts.having(Verdict.ACTIVE)[self.units])
+        """Positions (in the rewritten layer) of the stably active units, new ones among them."""
+        return np.flatnonzero(self.facts.having(Verdict.ACTIVE)[self.units] | (self.units < 0))
 
 
 def sandwich(original: Original, state: Rewritten, relu: Node) -> Sandwich | str:

@@ -6,13 +6,14 @@ a duplicated coordinate, a renamed output or a reshaped tensor cannot pass for e
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatch
 
 import numpy as np
 
 from reluce.errors import ModelError
-from reluce.network import Affine, Array, BatchNorm, Constant, Dense, Network, Node, Op, Select, validate
-from reluce.rewrite._state import Rewritten
+from reluce.network import Affine, Array, BatchNorm, Constant, Dense, Network, Node, Op, Select, Tensor, validate
+from reluce.rewrite._state import Rewritten, Rows
 
 
 def well_formed(original: Network, state: Rewritten) -> bool:
@@ -25,7 +26,7 @@ def well_formed(original: Network, state: Rewritten) -> bool:
         validate(network)
     except ModelError:
         return False
-    nodes = all(_same_outputs(original, node) for node in network.nodes)
+    nodes = all(_same_outputs(original, state, node) for node in network.nodes)
     return (
         nodes
         and all(name in network.tensors for node in network.nodes for name in (*node.inputs, *node.outputs))
@@ -34,24 +35,44 @@ def well_formed(original: Network, state: Rewritten) -> bool:
     )
 
 
-def _same_outputs(original: Network, node: Node) -> bool:
+def _same_outputs(original: Network, state: Rewritten, node: Node) -> bool:
     if not node.outputs:
         return True
+    if node.outputs[0] in state.of:
+        return isinstance(node.op, Select) and len(node.inputs) == len(node.outputs) == 1
     before = original.producer.get(node.outputs[0])
     return before is not None and before.outputs == node.outputs
 
 
 def _sound(original: Network, state: Rewritten, name: str) -> bool:
-    """A tensor has the original's shape, or a map that picks distinct coordinates of it."""
-    old, new, kept = original.tensors.get(name), state.network.tensors[name], state.kept.get(name)
-    if old is None or old.dtype != new.dtype:
+    """A tensor has the original's shape, or a map that picks distinct coordinates of it, and new rows beside them."""
+    old, new, kept = original.tensors.get(state.source(name)), state.network.tensors[name], state.kept.get(name)
+    if old is None or old.dtype != new.dtype or (name in state.of and name in original.tensors):
         return False
+    rows = state.rows.get(name)
+    if rows is not None:
+        if kept is None or not new.shape or name in state.of or not _sound_rows(original, rows, old, kept):
+            return False
+        old_units = kept[kept >= 0]
+        kept, new = old_units, replace(new, shape=(*new.shape[:-1], len(old_units)))
     if kept is None:
         return old.shape == new.shape
     if old.shape is None or new.shape is None or len(old.shape) != len(new.shape) or old.shape[:-1] != new.shape[:-1]:
         return False
     inside = kept.dtype.kind == "i" and kept.size == new.size and bool(((kept >= 0) & (kept < old.size)).all())
     return inside and len(np.unique(kept)) == kept.size
+
+
+def _sound_rows(original: Network, rows: Rows, old: Tensor, kept: Array) -> bool:
+    """New coordinates are as many as the map has places for, and functions of a whole tensor; one position each."""
+    over = original.tensors.get(rows.over)
+    if over is None or not over.shape or not old.shape or kept.ndim != 1:
+        return False
+    if over.size != over.shape[-1] or old.size != old.shape[-1]:
+        return False
+    count = int((kept == -1).sum())
+    finite = bool(np.isfinite(rows.matrix).all() and np.isfinite(rows.shift).all())
+    return finite and rows.matrix.shape == (count, over.size) and rows.shift.shape == (count,)
 
 
 @singledispatch
