@@ -117,6 +117,7 @@ class KeepGroups:
                 "one for each hidden layer"
             )
         self._gone: list[Tensor] | None = None
+        self._final = False
         self._handle = optimizer.register_step_post_hook(self._after_step)
 
     def remove(self) -> None:
@@ -133,10 +134,13 @@ class KeepGroups:
 
     @torch.no_grad()
     def _after_step(self, *_: Any) -> None:
-        if self._gone is None or self.done % self.budget.every == 0:
-            counts = self.budget.counts(self._sizes, min(1.0, self.done / self.steps))
-            self._gone = [_all_but(count, values) for count, values in zip(counts, self.importance(), strict=True)]
         self.done += 1
+        progress = min(1.0, self.done / self.steps)
+        over = progress >= self.budget.end and not self._final
+        if self._gone is None or over or self.done % self.budget.every == 0:
+            counts = self.budget.counts(self._sizes, progress)
+            self._gone = [_all_but(count, values) for count, values in zip(counts, self.importance(), strict=True)]
+            self._final = progress >= self.budget.end
         for layer, gone in zip(self._layers, self._gone, strict=True):
             layer.weight[:, gone] = 0.0
         for layer, gone in zip(self._layers, self._gone[1:], strict=False):
