@@ -118,6 +118,16 @@ def test_quiet(digits: Path, target: Path, capsys: Capture) -> None:
     assert capsys.readouterr() == ("", "")
 
 
+def test_on_a_terminal_there_is_a_bar(digits: Path, target: Path, capsys: Capture, monkeypatch: Any) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")
+    assert reluce_command("train", digits, target, "--epochs", "2") == 0
+    shown = capsys.readouterr().err
+    assert "2/2" in shown
+    assert "validation" in shown
+
+
 # Stopping and going on
 
 

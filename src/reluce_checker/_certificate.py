@@ -83,8 +83,9 @@ class Stable:
 class Relation:
     """Which affine functions of an original tensor the coordinates of a compressed one stand for.
 
-    Coordinate k stands for ``factor[k] * T[kept[k]]``, or where ``kept[k]`` is -1 for the next row of ``matrix @ S +
-    shift``. T is the tensor ``of``, and S is ``over``: T itself, or another.
+    Coordinate k stands for ``factor[k] * T[kept[k]]`` (where T is a ReLU's output, for the ReLU of so much of its
+    input), or where ``kept[k]`` is -1 for the next row of ``matrix @ S + shift``. T is the tensor ``of``, and S is
+    ``over``: T itself, or another.
     """
 
     of: str
@@ -216,8 +217,8 @@ def _relation(part: _Part) -> Relation:
         raise part.wrong("kept", "coordinates, or -1")
     factor, matrix, shift = part.floats("factor", 1), part.floats("matrix", 2), part.floats("shift", 1)
     affine = int((kept == -1).sum())
-    if factor.shape not in (kept.shape, (0,)) or (factor <= 0).any():
-        raise part.wrong("factor", "nothing, or a positive number for each coordinate")
+    if factor.shape not in (kept.shape, (0,)) or (factor == 0).any():
+        raise part.wrong("factor", "nothing, or a number that is not 0 for each coordinate")
     if len(matrix) != affine or len(shift) != affine:
         raise part.wrong("matrix", "a row for each coordinate that is -1 in 'kept'")
     of = part.text("of")

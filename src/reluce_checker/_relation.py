@@ -10,9 +10,9 @@ dense step, ``z' = W' h' + b'`` with h' standing for ``R h + r``, where ``R+ z +
     d+ = |W'| d + largest absolute value of  (W' R h + W' r + b') - (R+ z + r+)
 
 which is a linear functional of the original's tensors; see ``Backward.largest``. ReLU is 1-Lipschitz, and so keeps d
-for copies ``c T[j]``, c > 0. An affine row f of any tensor that is at least -e passes through a ReLU as itself: d grows
-by e. Where it is of z and then of relu(z), every unit that it reads has to be stably active. A selection may stand for
-the tensor that it selects from.
+for copies ``c T[j]``; for c < 0 those of a ReLU's output stand for ``relu(c z[j]) = |c| T[j] + c z[j]``. An affine row
+f of any tensor that is at least -e passes through a ReLU as itself: d grows by e. Where it is of z and then of relu(z),
+every unit that it reads has to be stably active. A selection may stand for the tensor that it selects from.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ MOST = 60_000_000
 class Image:
     """What a compressed tensor stands for. ``of`` is the original's tensor.
 
-    Coordinate k is ``factor[k] * T[kept[k]]``, or where ``kept[k]`` is -1 the next row of ``matrix @ S + shift``, with
-    S the original's tensor ``over``. ``kept`` is None where the shape is not known: then it is T itself.
+    Coordinate k is ``factor[k] * T[kept[k]]``, of a ReLU's output ``relu(factor[k] * z[kept[k]])``, or where
+    ``kept[k]`` is -1 the next row of ``matrix @ S + shift``, with S the original's tensor ``over``. ``kept`` is None
+    where the shape is not known: then it is T itself.
     """
 
     of: str
@@ -75,6 +76,11 @@ class Image:
     def affine(self) -> Array:
         """Which coordinates are affine functions of more than one coordinate."""
         return np.zeros(0, dtype=bool) if self.kept is None else np.asarray(self.kept < 0)
+
+    @property
+    def turned(self) -> Array:
+        """Which coordinates are negative multiples."""
+        return np.asarray(self.factor.sign < 0) if self.kept is None else (self.factor.sign < 0) & ~self.affine
 
     @property
     def scaled(self) -> bool:
@@ -162,6 +168,10 @@ class Relations:
         if image.of != name or not whole or not image.copies:
             raise NotProved(f"{what} {name!r} does not stand for itself")
 
+    def _activated(self, name: str) -> bool:
+        """Whether a tensor of the original is the output of a ReLU."""
+        return name in self.original.producer and isinstance(self.original.producer[name].op, Relu)
+
     # One node
 
     def _node(self, node: Node, name: str) -> Exact:
@@ -197,7 +207,7 @@ class Relations:
         (source,), (output,) = node.inputs, node.outputs
         x, y = self.images[source], self.images[output]
         known = isinstance(node.op, Select) and x.kept is not None and y.kept is not None
-        if not known or x.affine.any() or y.affine.any():
+        if not known or any((image.affine | image.turned).any() for image in (x, y)):
             raise NotProved(f"tensor {output!r} selects something that does not stand for coordinates")
         assert isinstance(node.op, Select)
         assert x.kept is not None
@@ -236,6 +246,8 @@ class Relations:
         d = self.deviation[source]
         if not self._read_same(node, before) or not x.same(y):
             raise NotProved(f"tensor {output!r} does not stand for what the ReLU's input stands for")
+        if x.turned.any() and self._activated(x.of):
+            raise NotProved(f"tensor {output!r} is a ReLU of negative multiples of a ReLU")
         if not y.affine.any():
             return d
         if x.over not in self.backward.intervals or (x.over != y.over and (x.over, y.over) != (x.of, y.of)):
@@ -274,19 +286,24 @@ class Relations:
         names = tuple(part.of for part in parts)
         if names not in (before.inputs, before.inputs[::-1]) or not all(part.same(y) for part in parts):
             raise NotProved(f"tensor {output!r} is a sum of others than in the original")
-        if y.affine.any():
+        if (y.affine | y.turned).any():
             raise NotProved(f"tensor {output!r} is a sum of combinations, which is not supported")
         return self.deviation[first] + self.deviation[second]
 
     def _select(self, node: Node, before: Node) -> Exact:
         (output,) = node.outputs
         y = self.images[output]
-        if not isinstance(node.op, Select) or not isinstance(before.op, Select) or y.kept is None or y.affine.any():
+        if (
+            not isinstance(node.op, Select)
+            or not isinstance(before.op, Select)
+            or y.kept is None
+            or (y.affine | y.turned).any()
+        ):
             raise NotProved(f"tensor {output!r} does not stand for coordinates of the original's")
         tensor, place, factor, d = [], [], [], []
         for name in node.inputs:
             x = self.images[name]
-            if x.kept is None or x.affine.any():
+            if x.kept is None or (x.affine | x.turned).any():
                 raise NotProved(f"tensor {output!r} moves something that does not stand for coordinates")
             tensor += [x.of] * len(x.kept)
             place.append(x.kept)
@@ -412,6 +429,9 @@ class Relations:
         scaled[single, kept[rows[single]]] = image.factor.mantissa[rows[single]]
         matrix, shift = Exact(scaled, image.factor.exponent), Exact.zeros((len(rows),))
         found, several = Functional({image.of: matrix}, shift, shift), np.flatnonzero(kept[rows] < 0)
+        if image.turned.any() and self._activated(image.of):  # relu(c z) = |c| relu(z) + c z for c < 0
+            found = Functional({image.of: abs(matrix)}, shift, shift)
+            found.add(self.original.producer[image.of].inputs[0], matrix.negative)
         if several.size:
             number = (np.cumsum(kept < 0) - 1)[rows[several]]
             shift = shift.replaced(several, image.shift[number])

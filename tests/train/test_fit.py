@@ -8,11 +8,25 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from train_tools import SHORT, digit_arrays, digits, same, state
 
 from reluce.errors import DomainError, OutputError, UsageError
 from reluce.run import open_locked
-from reluce.train import Epoch, Recipe, Samples, accuracy, build, fit, share_of_zeros, training_data, weights
+from reluce.train import (
+    Cosine,
+    Epoch,
+    Recipe,
+    Samples,
+    Trained,
+    accuracy,
+    build,
+    fit,
+    relu_bounds,
+    share_of_zeros,
+    training_data,
+    weights,
+)
 
 CNN = Recipe(
     channels=(6, 6),
@@ -70,6 +84,20 @@ def test_zeros_are_frozen_while_polishing() -> None:
     assert zeros[7] == zeros[6] == zeros[5] == zeros[4] > zeros[3]
 
 
+def test_the_learning_rate_follows_its_schedule() -> None:
+    rates: list[float] = []
+
+    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    handle = register_optimizer_step_post_hook(note)
+    try:
+        fit(digits(), replace(SHORT, epochs=3, warmup=0.2))
+    finally:
+        handle.remove()
+    assert rates == [0.05 * Cosine(0.2)(k / 81) for k in range(81)]
+
+
 def test_accuracy_by_hand() -> None:
     samples = Samples(torch.eye(3), torch.tensor([0, 1, 0]))
     assert accuracy(nn.Identity(), samples) == pytest.approx(2 / 3)
@@ -90,7 +118,9 @@ def test_the_same_recipe_gives_the_same_bytes(name: str) -> None:
     first = fit(digits(), recipe)
     torch.manual_seed(2)
     before = torch.random.get_rng_state()
-    assert same(first, fit(digits(), recipe))
+    second = fit(digits(), recipe)
+    assert same(first, second)
+    assert first.onnx() == second.onnx()
     assert torch.equal(before, torch.random.get_rng_state())
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -212,11 +242,15 @@ def test_early_stop_keeps_the_best_epoch_of_the_last_phase() -> None:
     assert share_of_zeros(trained.model) == trained.history[20].zeros
 
 
-def test_early_stop_without_polishing() -> None:
+def test_early_stop_without_polishing(tmp_path: Path) -> None:
     recipe = Recipe(widths=(16,), epochs=60, patience=2, lr=0.02, valid=0.3)
     trained = fit(digits(), recipe)
     assert len(trained.history) < 60
-    assert trained.valid_accuracy == max(epoch.valid or 0.0 for epoch in trained.history)
+    reached = [epoch.valid or 0.0 for epoch in trained.history]
+    assert trained.valid_accuracy == max(reached) == reached[-3]
+    with pytest.raises(Stop):  # behind the best epoch
+        fit(digits(), recipe, tmp_path / "run.train", stopping(len(reached) - 1))
+    assert same(fit(digits(), recipe, tmp_path / "run.train"), trained)
 
 
 # Variants
@@ -249,9 +283,21 @@ def test_groups_remove_whole_units_and_inputs() -> None:
 
 @pytest.mark.parametrize("kind", ["hinge", "rs"])
 def test_with_stability(kind: Any) -> None:
-    plain = fit(digits(), replace(SHORT, l1=5e-3))
-    trained = fit(digits(), replace(SHORT, l1=5e-3, stability=1.0, stability_kind=kind))
-    assert not same(plain, trained)
+    plain = fit(digits(), replace(SHORT, epochs=16))
+    trained = fit(digits(), replace(SHORT, epochs=16, stability=1.0, stability_kind=kind))
+    assert stable(trained) > stable(plain)
+
+
+def stable(trained: Trained) -> int:
+    with torch.no_grad():
+        found = relu_bounds(trained.model, torch.zeros(8, 8), torch.ones(8, 8))
+    return sum(int(((u <= 0) | (l >= 0)).sum()) for l, u in found)
+
+
+def test_stability_over_another_range() -> None:
+    recipe = replace(SHORT, epochs=2, stability=1.0)
+    assert same(fit(digits(), recipe), fit(digits(), replace(recipe, domain=(0.0, 1.0))))
+    assert not same(fit(digits(), recipe), fit(digits(), replace(recipe, domain=(0.0, 2.0))))
 
 
 def test_convolutions() -> None:

@@ -109,7 +109,11 @@ def _relation(state: Rewritten, name: str) -> dict[str, Any]:
     rows = state.rows.get(name)
     if rows is None:
         return {**found, "factor": np.zeros(0), "matrix": np.zeros((0, 0)), "shift": np.zeros(0)}
-    return {**found, "factor": np.zeros(0), "matrix": rows.matrix, "shift": rows.shift, "over": rows.over}
+    turned, new = rows.turned >= 0, np.flatnonzero(state.kept[name] < 0)
+    kept, factor = state.kept[name].copy(), np.ones(len(state.kept[name]))
+    kept[new[turned]], factor[new[turned]] = rows.turned[turned], -1.0
+    matrix, shift = rows.matrix[~turned], rows.shift[~turned]
+    return {**found, "kept": _rows(kept), "factor": factor, "matrix": matrix, "shift": shift, "over": rows.over}
 
 
 def _multiples(state: Rewritten) -> list[dict[str, Any]]:

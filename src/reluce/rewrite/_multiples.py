@@ -64,7 +64,7 @@ def classes(pattern: Sandwich, rows: Array, bias: Array) -> list[Class]:
     bias
         ``(units,)``: values at the centre of the domain.
     """
-    free = np.setdiff1d(np.arange(len(rows)), pattern.active)
+    free = np.setdiff1d(np.flatnonzero(pattern.units >= 0), pattern.active)
     vectors = np.concatenate([rows[free], bias[free, None]], axis=1)
     size = np.abs(rows[free]).max(axis=1, initial=0.0)
     usable = (size > 0) & np.isfinite(vectors).all(axis=1) & (np.abs(vectors).max(axis=1, initial=0.0) < 1e150)

@@ -21,7 +21,7 @@ import numpy as np
 from flint import fmpz_mat
 from scipy.linalg import qr, solve_triangular
 
-from reluce.bounds import dense_form
+from reluce.bounds import Interval, dense_form
 from reluce.network import Array, Dense, Dyadic, Node, readonly
 from reluce.rewrite._cost import cost
 from reluce.rewrite._merge import LARGEST_FACTOR, affordable_rank, largest_rank, scaled_rows
@@ -37,6 +37,9 @@ MARGIN = 2.0**-10
 
 LARGEST_LATTICE, LATTICE_BITS = 20_000, 64
 """Numbers of readers' rows, and bits of each, up to which a basis in integers is looked for."""
+
+
+NONE: Array = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +78,12 @@ def rebase_layer(
     if original.network.tensors[pattern.relu.output].size != shape[-1]:
         return "the layer has several positions"
     present = len(pattern.active) + sum(len(item.others) for item in found)
-    if present < 2:
-        return "no other active unit is left in its layer"
+    if not present:
+        return "it has no active units"
     _, centre, half = scaled_rows(original, state, pattern)
     found = _oriented(original, state, pattern, found, half)
-    block = _block(original, state, pattern, found)
+    turned = _turned(original, state, pattern, found, half)
+    block = _block(original, state, pattern, found, turned)
     why, taken = "its inputs are unbounded", list[Rewritten]()
     for basis in _bases(state, pattern, block, half, room):
         if len(basis.rows) >= present:
@@ -87,7 +91,7 @@ def rebase_layer(
         elif max(np.abs(part).max(initial=0.0) for part in (basis.rows, basis.factors)) > LARGEST_FACTOR:
             why = "the new weights would be too large"
         else:
-            candidate = _applied(original, state, pattern, found, block, basis, centre)
+            candidate = _applied(original, state, pattern, found, turned, block, basis, centre)
             refused = judge(candidate)
             if refused is None:
                 taken.append(candidate)
@@ -103,6 +107,39 @@ def _oriented(original: Original, state: Rewritten, pattern: Sandwich, found: li
             here, there = (_rank(_block(original, state, pattern, choice), half) for choice in (found, other))
             found = other if there < here else found
     return found
+
+
+def _turned(original: Original, state: Rewritten, pattern: Sandwich, found: list[Class], half: Array) -> Array:
+    """Positions of units that are better turned over, ``relu(z) = relu(-z) + z``, since that lowers the rank.
+
+    Adding J w^T to a matrix R lowers its rank iff J and w lie in its column and row space, and 1 + w R^+ J = 0.
+    """
+    assert isinstance(pattern.before.op, Dense)
+    others = np.concatenate([np.zeros(0, dtype=np.int64), *([item.first, *item.others] for item in found)])
+    free = np.setdiff1d(np.flatnonzero(pattern.units >= 0), np.concatenate([others, pattern.active]))
+    rows = dense_form(pattern.before.op).weight[free] * half
+    columns = np.concatenate([dense_form(node.op).weight for node in pattern.after if isinstance(node.op, Dense)])
+    chosen = np.zeros(0, dtype=np.int64)
+    while len(free) > len(chosen) and np.isfinite(rows).all():
+        block = _block(original, state, pattern, found, chosen)
+        R = block.readers @ block.weight * half
+        if not np.isfinite(R).all() or not R.any():
+            break
+        U, sizes, V = np.linalg.svd(R, full_matrices=False)
+        rank = int((sizes > 1e-9 * sizes[0]).sum())
+        U, sizes, V, J = U[:, :rank], sizes[:rank], V[:rank], columns[:, free]
+        inside, across = U.T @ J, rows @ V.T
+        spans = _nearly(U @ inside, J, axis=0) & _nearly(across @ V, rows, axis=1)
+        lowers = spans & (np.abs(1.0 + (across.T * (inside / sizes[:, None])).sum(axis=0)) < 1e-6)
+        lowers &= ~np.isin(free, chosen) & J.any(axis=0)
+        if not lowers.any():
+            break
+        chosen = np.append(chosen, free[np.argmax(lowers)])
+    return chosen
+
+
+def _nearly(found: Array, wanted: Array, axis: int) -> Array:
+    return np.asarray(np.linalg.norm(found - wanted, axis=axis) <= 1e-6 * np.linalg.norm(wanted, axis=axis))
 
 
 def _rank(block: _Block, half: Array) -> int:
@@ -171,11 +208,11 @@ def _lattice(block: _Block, varying: Array) -> _Basis | None:
     return _Basis(rows.reshape(len(used), -1), factors.reshape(-1, len(used)))
 
 
-def _block(original: Original, state: Rewritten, pattern: Sandwich, found: list[Class]) -> _Block:
+def _block(original: Original, state: Rewritten, pattern: Sandwich, found: list[Class], turned: Array = NONE) -> _Block:
     assert isinstance(pattern.before.op, Dense)
     opposite = [item for item in found if item.opposite.any()]
     form, z = dense_form(pattern.before.op), pattern.relu.inputs[0]
-    places = np.concatenate([pattern.active, [item.first for item in opposite]]).astype(np.int64)
+    places = np.concatenate([pattern.active, [item.first for item in opposite], turned]).astype(np.int64)
     size = original.network.tensors[z].size
     matrix, shift = np.zeros((len(places), size)), np.zeros(len(places))
     units = pattern.units[places]
@@ -190,7 +227,9 @@ def _block(original: Original, state: Rewritten, pattern: Sandwich, found: list[
         assert isinstance(node.op, Dense)
         V = dense_form(node.op).weight
         linear = [V[:, item.others[item.opposite]] @ item.factors[item.opposite] for item in opposite]
-        readers.append(np.concatenate([V[:, pattern.active], *(part[:, None] for part in linear)], axis=1))
+        readers.append(
+            np.concatenate([V[:, pattern.active], *(part[:, None] for part in linear), V[:, turned]], axis=1)
+        )
     return _Block(form.weight[places], form.bias[places], matrix, shift, np.concatenate(readers))
 
 
@@ -210,31 +249,33 @@ def _applied(
     state: Rewritten,
     pattern: Sandwich,
     found: list[Class],
+    turned: Array,
     block: _Block,
     basis: _Basis,
     centre: Array,
 ) -> Rewritten:
-    """The network with the new units in place of the block, and classes reduced to one unit each."""
-    op, z, h = pattern.before.op, pattern.relu.inputs[0], pattern.relu.output
+    """The network with the new units in place of the block, classes reduced to one unit each, and some turned over."""
+    op, z = pattern.before.op, pattern.relu.inputs[0]
     assert isinstance(op, Dense)
     dtype, A, P = op.weight.dtype, basis.factors, block.readers @ block.weight
     combination = basis.rows @ block.readers
     B = combination @ block.weight
-    rows = Rows(z, combination @ block.matrix, combination @ block.shift - combination @ block.bias, *[np.zeros(0)] * 2)
-    beta = _offsets(lowest(original, rows))
-    matrix, shift = rows.matrix, rows.shift + beta
-    high = -lowest(original, Rows(z, -matrix, -shift, *[np.zeros(0)] * 2))
-    new = Rows(z, matrix, shift, np.zeros(len(beta)), high)
+    ends, none = np.zeros(len(B)), np.full(len(B), -1)
+    shift = combination @ block.shift - combination @ block.bias
+    plain = Rows(z, combination @ block.matrix, shift, ends, ends, none)
+    beta = _offsets(lowest(original, plain))
+    plain = replace(plain, shift=plain.shift + beta)
+    high = -lowest(original, replace(plain, matrix=-plain.matrix, shift=-plain.shift))
+    new = replace(plain, high=high)
     gone = np.zeros(len(pattern.units), dtype=bool)
     gone[pattern.active] = True
     for item in found:
         gone[item.others] = True
     form = dense_form(op)
+    flip = np.where(np.isin(np.flatnonzero(~gone), turned), -1.0, 1.0)
     with np.errstate(over="ignore"):
-        weight = np.concatenate(
-            [op.weight[~gone] if op.alpha == 1 else form.weight[~gone].astype(dtype), B.astype(dtype)]
-        )
-        old_bias = form.bias[~gone].astype(dtype if op.bias is None else op.bias.dtype)
+        weight = np.concatenate([(form.weight[~gone] * flip[:, None]).astype(dtype), B.astype(dtype)])
+        old_bias = (form.bias[~gone] * flip).astype(dtype if op.bias is None else op.bias.dtype)
         bias = np.concatenate([old_bias, beta.astype(old_bias.dtype)])
     changed = {pattern.before.name: replace(pattern.before, op=Dense(readonly(weight), readonly(bias)))}
     start = 0
@@ -245,7 +286,7 @@ def _applied(
         lift = block.readers[mine] @ block.bias - A[mine] @ beta + leftover
         changed[node.name] = _read(joined(node, found), A[mine], lift, ~gone)
         start = mine.stop
-    return _placed(state, pattern, changed, new, ~gone, found, (z, h))
+    return _placed(original, state, pattern, changed, new, ~gone, turned, found)
 
 
 def _offsets(low: Array) -> Array:
@@ -272,32 +313,46 @@ def _read(node: Node, A: Array, lift: Array, left: Array) -> Node:
 
 
 def _placed(
+    original: Original,
     state: Rewritten,
     pattern: Sandwich,
     changed: dict[str, Node],
     new: Rows,
     left: Array,
+    turned: Array,
     found: list[Class],
-    names: tuple[str, str],
 ) -> Rewritten:
-    network = state.network
-    count = int(left.sum()) + len(new.shift)
-    kept = np.concatenate([pattern.units[left], np.full(len(new.shift), -1)])
+    z, h = pattern.relu.inputs[0], pattern.relu.output
+    network, box = state.network, original.bounds.intervals[z]
+    kept = pattern.units.copy()
+    order = np.flatnonzero(left)
+    opposite = np.isin(order, turned)
+    # Rows follow the order of the coordinates: opposites from before and of now, where they stand, then the new ones.
+    rows = Rows.opposites(z, new.matrix.shape[1], kept[order[opposite]], *_ends(box, kept[order[opposite]]))
+    if z in state.rows:
+        old = np.flatnonzero(kept < 0)
+        places = np.concatenate([old[left[old]], order[opposite]])
+        rows = state.rows[z].taken(left[old]).followed(rows).taken(np.argsort(places))
+    kept[turned] = -1
+    rows = rows.followed(new)
+    kept = np.concatenate([kept[left], np.full(len(new.shift), -1)])
     tensors = {
-        name: replace(tensor, shape=(*(tensor.shape or ())[:-1], count)) if name in names else tensor
+        name: replace(tensor, shape=(*(tensor.shape or ())[:-1], len(kept))) if name in (z, h) else tensor
         for name, tensor in network.tensors.items()
     }
-    nodes = tuple(changed.get(node.name, node) for node in network.nodes)
     parallels = dict(state.parallels)
     if found:
-        parallels[names[0]] = claims(state, pattern, found)
+        parallels[z] = claims(state, pattern, found)
+    rest = {name: value for name, value in state.rows.items() if name not in (z, h)}
     candidate = replace(
         state,
-        network=replace(network, nodes=nodes, tensors=tensors),
-        kept={**state.kept, **dict.fromkeys(names, kept)},
-        rows={**state.rows, **dict.fromkeys(names, new)}
-        if len(new.shift)
-        else {k: v for k, v in state.rows.items() if k not in names},
+        network=replace(network, nodes=tuple(changed.get(n.name, n) for n in network.nodes), tensors=tensors),
+        kept={**state.kept, z: kept, h: kept},
+        rows={**rest, z: rows, h: rows} if len(rows.shift) else rest,
         parallels=parallels,
     )
     return shrink(candidate, droppable(candidate.network, {}), {})
+
+
+def _ends(box: Interval, places: Array) -> tuple[Array, Array]:
+    return box.lower.ravel()[places], box.upper.ravel()[places]

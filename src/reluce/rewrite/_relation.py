@@ -12,7 +12,8 @@ z = W h + b gives d' = |W'| d + max |residual| with
 bounded over the original's proven box of h, or, where stably active units carry it, over the box one layer further down
 after the exact substitution h = z = W_prev h_prev + b_prev. A layer that is gone (folded) is substituted likewise.
 New units of a re-based layer stand for rows M z + s of the original's pre-activation; behind a ReLU as well, where they
-are not negative: relu(z') deviates from M z + s by d and by what M z + s falls below 0. Claims that units are multiples
+are not negative: relu(z') deviates from M z + s by d and by what M z + s falls below 0. Opposites -z_i become
+relu(-z_i) = relu(z_i) - z_i. Claims that units are multiples
 of others are proved first. Where nothing changed the residual is 0 without arithmetic; with ``exact=True`` all other
 rows are settled in dyadic integers, and d is either exactly 0 or infinite. Source: SOUNDNESS, "The relation".
 """
@@ -215,7 +216,7 @@ def _(op: Relu, node: Node, before: Node, original: Original, state: Rewritten, 
         return parts[0]
     if not rows.same(state.rows.get(node.inputs[0])) or rows.over != before.inputs[0]:
         return np.full_like(parts[0], np.inf)
-    low, d = lowest(original, rows), parts[0].copy()
+    low, d = np.where(rows.turned < 0, lowest(original, rows), 0.0), parts[0].copy()
     new = state.kept[node.output] < 0
     d[new] = np.where(low >= 0, d[new], up(d[new] - low))
     return d

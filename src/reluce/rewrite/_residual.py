@@ -114,7 +114,7 @@ def bounded_residual(
 
 
 def _bounded(original: Original, residual: _Residual, shape: tuple[int, ...], known: Proved) -> Array:
-    """The largest absolute values: as it is, after one step down, and where multiples may help after as many as go."""
+    """The largest absolute values: as it is, and after as many steps down as there is something linear to move."""
     worst = np.full(shape, np.inf) if residual.linear is not None else _largest(original, [residual])
     parts: list[_Residual] = [residual]
     while worst.any():
@@ -123,8 +123,6 @@ def _bounded(original: Original, residual: _Residual, shape: tuple[int, ...], kn
             break
         parts = [*pieces, *parts[1:]]
         worst = np.minimum(worst, _largest(original, parts))  # neither is NaN
-        if not known:
-            break
     return worst
 
 
@@ -177,6 +175,8 @@ def _plus(
         if relu is None or not isinstance(relu.op, Relu) or relu.inputs[0] != new.over or residual.linear is not None:
             return None
         mine, left = weight[:, columns < 0], columns >= 0
+        opposite = new.turned >= 0
+        places, weights = new.turned[opposite], mine[:, opposite]  # relu(-z_i) = h_i - z_i
         size = np.abs(mine)
         lift, reach = mine @ new.shift, size @ np.abs(new.shift)
         terms = new.matrix.shape[0] + 1
@@ -188,6 +188,9 @@ def _plus(
             residual, linear=mine @ new.matrix, constant=residual.constant + lift, slack=residual.slack + slack
         )
         columns, weight, radius = columns[left], weight[:, left], radius[:, left]
+        columns = np.concatenate([columns, places])
+        weight = np.concatenate([weight, weights], axis=1)
+        radius = np.concatenate([radius, np.zeros_like(weights)], axis=1)
     total = old.copy()
     total[:, columns] += weight
     rounding = np.zeros_like(old)

@@ -39,7 +39,10 @@ def exact_residual(
             relu = original.network.producer.get(name)
             if relu is None or relu.inputs != (new.over,):
                 return np.full(c.shape, np.inf)
-            mine = new_weight[:, columns < 0]
+            mine, opposite = new_weight[:, columns < 0], new.turned >= 0
+            turned = np.zeros(C.shape, dtype=object)
+            turned[:, new.turned[opposite]] = mine.mantissa[:, opposite]  # relu(-z_i) = h_i - z_i
+            C = C + Dyadic(turned, mine.exponent)
             linear, c = mine @ Dyadic.of(new.matrix), c + mine @ Dyadic.of(new.shift)
     elif source is not None:
         return np.full(c.shape, np.inf)
@@ -53,14 +56,17 @@ def _exactly_zero(original: Original, name: str, C: Dyadic, c: Dyadic, linear: D
     best = _zero_or_unknown(C, c)
     if linear is not None:
         best = np.where((linear.sign() == 0).all(axis=1), best, np.inf)
-    deeper = True
-    while best.any() and deeper:
+    rows = np.flatnonzero(best)
+    C, c, linear = C[rows], c[rows], None if linear is None else linear[rows]
+    while rows.size:
         step = _exact_through(original, name, C, c, linear, known)
         if step is None:
             break
         name, C, c = step
         C, c = _absorb_constants(original, name, C, c)
-        best, linear, deeper = np.fmin(best, _zero_or_unknown(C, c)), None, bool(known)
+        zero = _zero_or_unknown(C, c) == 0
+        best[rows[zero]] = 0.0
+        rows, C, c, linear = rows[~zero], C[~zero], c[~zero], None
     return best
 
 

@@ -314,12 +314,9 @@ def _kept_though_stable(work: _Work, state: Rewritten, kept: Mapping[str, Array]
             )
         if active:
             pattern = sandwich(original, state, relu)
-            alone = "no other active unit is left in its layer"
             why = (
                 pattern
                 if isinstance(pattern, str)
-                else alone
-                if active == 1
                 else work.ill.get(relu.name, f"no smaller basis {how}: {work.rank.get(relu.name) or 'not tried'}")
             )
             found.append(Refusal(relu.output, f"{active} active {_units(active)} not merged", why))

@@ -29,10 +29,12 @@ class Original:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Coordinates that the original does not have: ``matrix @ T + shift`` with T the original tensor ``over``.
+    """Coordinates that the original does not have: ``matrix @ z + shift`` with z the original pre-activation ``over``.
 
-    ``matrix`` is ``(rows, size of T)``, float64 and taken as exact. ``low`` and ``high`` say where they range on the
-    domain, for those who look for more; nothing that is promised rests on them.
+    Behind the ReLU they stand for the ReLU of that. It is the same where it is not negative; or ``turned`` names the
+    coordinate i of z that the row reads alone, with -1: ``relu(-z_i)``. It is -1 for the others. ``matrix`` is ``(rows,
+    size of z)``, float64 and taken as exact. ``low`` and ``high`` say where the rows range on the domain, for those who
+    look for more; nothing that is promised rests on them.
     """
 
     over: str
@@ -40,10 +42,22 @@ class Rows:
     shift: Array
     low: Array
     high: Array
+    turned: Array
+
+    @staticmethod
+    def opposites(over: str, size: int, units: Array, low: Array, high: Array) -> Rows:
+        """``-z_i`` for some coordinates of z, which ranges from ``low`` to ``high`` there."""
+        matrix = np.zeros((len(units), size))
+        matrix[np.arange(len(units)), units] = -1.0
+        return Rows(over, matrix, np.zeros(len(units)), -high, -low, units.astype(np.int64))
 
     def taken(self, mask: Array) -> Rows:
         """Some of the rows."""
-        return Rows(self.over, self.matrix[mask], self.shift[mask], self.low[mask], self.high[mask])
+        return Rows(self.over, *(getattr(self, name)[mask] for name in PARTS))
+
+    def followed(self, other: Rows) -> Rows:
+        """These rows, then those of another."""
+        return Rows(self.over, *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in PARTS))
 
     def same(self, other: Rows | None) -> bool:
         """Whether both are the same functions."""
@@ -52,7 +66,12 @@ class Rows:
             and self.over == other.over
             and np.array_equal(self.matrix, other.matrix)
             and np.array_equal(self.shift, other.shift)
+            and np.array_equal(self.turned, other.turned)
         )
+
+
+PARTS = ("matrix", "shift", "low", "high", "turned")
+"""The arrays of ``Rows``, a row or an entry for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +138,9 @@ class Rewritten:
         kept, shape = self.coordinates(name), self.network.shape(name)
         low, high = box.lower.ravel()[kept], box.upper.ravel()[kept]
         if name in self.rows:
-            new = kept < 0
-            low[new], high[new] = self.rows[name].low, self.rows[name].high
+            new, rows = kept < 0, self.rows[name]
+            least = -np.inf if rows.over == self.source(name) else 0.0
+            low[new], high[new] = np.maximum(rows.low, least), np.maximum(rows.high, least)
         return Interval(low.reshape(shape), high.reshape(shape))
 
     def taken(self, network: Network, keep: Mapping[str, Array], gone: Container[str]) -> Rewritten:
@@ -149,19 +169,21 @@ Judge = Callable[[Rewritten], str | None]
 class Sandwich:
     """The pattern that merging and folding need: ``Dense -> ReLU -> Dense``, with nothing else reading in between.
 
-    ``units`` are the original indices of the units that the rewritten layer still has, in order.
+    ``units`` are the original indices of the units that the rewritten layer still has, in order, and -1 for new ones.
+    Of these ``turned`` says which are opposites of units of the original.
     """
 
     before: Node
     relu: Node
     after: tuple[Node, ...]
     units: Array
+    turned: Array
     facts: LayerFacts
 
     @property
     def active(self) -> Array:
         """Positions (in the rewritten layer) of the stably active units, new ones among them."""
-        return np.flatnonzero(self.facts.having(Verdict.ACTIVE)[self.units] | (self.units < 0))
+        return np.flatnonzero(np.where(self.units < 0, ~self.turned, self.facts.having(Verdict.ACTIVE)[self.units]))
 
 
 def sandwich(original: Original, state: Rewritten, relu: Node) -> Sandwich | str:
@@ -184,7 +206,11 @@ def sandwich(original: Original, state: Rewritten, relu: Node) -> Sandwich | str
     assert isinstance(relu.op, Relu)
     if relu.op.axis not in (-1, len(network.shape(h)) - 1):
         return "its units do not lie along the last axis"
-    return Sandwich(before, relu, after, state.units(original.network, relu), original.facts.layers[relu.name])
+    units = state.units(original.network, relu)
+    turned = np.zeros(len(units), dtype=bool)
+    if h in state.rows:
+        turned[units < 0] = state.rows[h].turned >= 0
+    return Sandwich(before, relu, after, units, turned, original.facts.layers[relu.name])
 
 
 def describe(node: Node) -> str:

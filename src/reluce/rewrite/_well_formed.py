@@ -55,6 +55,8 @@ def _sound(original: Network, state: Rewritten, name: str) -> bool:
             return False
         old_units = kept[kept >= 0]
         kept, new = old_units, replace(new, shape=(*new.shape[:-1], len(old_units)))
+        if np.isin(rows.turned, kept).any() or len(np.unique(rows.turned[rows.turned >= 0])) < (rows.turned >= 0).sum():
+            return False
     if kept is None:
         return old.shape == new.shape
     if old.shape is None or new.shape is None or len(old.shape) != len(new.shape) or old.shape[:-1] != new.shape[:-1]:
@@ -72,7 +74,18 @@ def _sound_rows(original: Network, rows: Rows, old: Tensor, kept: Array) -> bool
         return False
     count = int((kept == -1).sum())
     finite = bool(np.isfinite(rows.matrix).all() and np.isfinite(rows.shift).all())
-    return finite and rows.matrix.shape == (count, over.size) and rows.shift.shape == (count,)
+    whole = finite and rows.matrix.shape == (count, over.size) and rows.shift.shape == rows.turned.shape == (count,)
+    return whole and _sound_opposites(rows)
+
+
+def _sound_opposites(rows: Rows) -> bool:
+    """Rows that are said to be the opposite of a coordinate are that."""
+    mine = rows.turned >= 0
+    expected = np.zeros_like(rows.matrix)
+    inside = bool((rows.turned < rows.matrix.shape[1]).all())
+    if inside:
+        expected[np.flatnonzero(mine), rows.turned[mine]] = -1.0
+    return inside and np.array_equal(rows.matrix[mine], expected[mine]) and not rows.shift[mine].any()
 
 
 @singledispatch
