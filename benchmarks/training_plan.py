@@ -4,8 +4,8 @@ A run is a ``Job``: all that it is determined by, so that its digest is its key.
 now, from the lines of those that are done.
 
 What strengths are chosen by: for each network of NETWORKS the unregularised network and all of its budgets are trained
-on 90 % of the training samples, once for each seed of its selection. The smallest budget whose mean validation accuracy is
-not below that of the unregularised one plus MARGIN is taken, the largest where none is. The final runs are on all
+on 90 % of the training samples, once for each seed of its selection. The smallest budget whose mean validation accuracy
+is not below that of the unregularised one plus MARGIN is taken, the largest where none is. The final runs are on all
 training samples; the test samples are looked at once, when they have ended.
 """
 
