@@ -62,7 +62,9 @@ class Budget:
 
     def counts(self, sizes: tuple[int, ...], progress: float) -> tuple[int, ...]:
         """How many groups of each kind may be left at a point of training."""
-        gone = 1.0 if progress >= self.end else max(0.0, progress - self.start) / (self.end - self.start)
+        gone = float(progress >= self.end)
+        if self.start < progress < self.end:
+            gone = (progress - self.start) / (self.end - self.start)
         least = tuple(min(size, keep) for size, keep in zip(sizes, self.keep, strict=True))
         return tuple(round(k + (n - k) * (1 - gone) ** 3) for n, k in zip(sizes, least, strict=True))
 
