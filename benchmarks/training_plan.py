@@ -63,7 +63,7 @@ class Ours:
     data: str
     recipe: Recipe
     budgets: tuple[tuple[int, ...], ...]
-    groups: tuple[float, float] = (2e-4, 2e-5)
+    groups: tuple[float, float] = (1e-4, 2e-5)
     selection: tuple[int, ...] = (0,)
 
     def with_budget(self, budget: tuple[int, ...]) -> Recipe:
@@ -81,35 +81,36 @@ NETWORKS = (
     Ours(
         "MNIST 2x100",
         "mnist",
-        replace(MNIST, widths=(100,) * 2),
-        ((350, 90, 90), (250, 80, 80), (200, 70, 70)),
+        replace(MNIST, widths=(100,) * 2, batch=64),
+        ((300, 90, 90), (250, 80, 80), (200, 75, 70)),
         selection=(0, 1),
     ),
     Ours(
         "MNIST 2x400",
         "mnist",
         replace(MNIST, widths=(400,) * 2, weight_decay=1e-4),
-        ((350, 250, 120), (300, 180, 100), (220, 160, 80)),
+        ((350, 250, 120), (300, 220, 100), (300, 180, 100)),
         (5e-5, 1e-5),
     ),
     Ours(
         "MNIST 5x100",
         "mnist",
         replace(MNIST, widths=(100,) * 5, lr=0.05),
-        ((350, 80, 60, 50, 50, 50), (300, 70, 50, 40, 40, 40), (250, 60, 40, 30, 30, 30)),
+        ((350, 80, 60, 50, 50, 50), (250, 70, 50, 40, 40, 40), (200, 70, 50, 40, 30, 30)),
+        (1e-4, 1e-5),
         selection=(0, 1),
     ),
     Ours(
         "CIFAR-10 3x100",
         "cifar10",
         replace(CIFAR, widths=(100,) * 3),
-        ((500, 80, 60, 60), (350, 70, 50, 50), (250, 60, 40, 40)),
+        ((400, 80, 60, 50), (300, 80, 50, 40), (250, 80, 50, 40)),
     ),
     Ours(
         "CIFAR-10 2x400",
         "cifar10",
         replace(CIFAR, widths=(400,) * 2, weight_decay=1e-3),
-        ((500, 250, 120), (350, 200, 80), (300, 150, 60)),
+        ((400, 180, 80), (350, 160, 80), (300, 150, 60)),
     ),
 )
 
