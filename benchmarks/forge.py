@@ -36,6 +36,8 @@ from onnx import ModelProto, helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
+from planted import planted
+from planting import core
 from rich.console import Console
 from rich.table import Table
 
@@ -131,7 +133,7 @@ def changes_array(key: str, name: str, kind: str | None = None) -> Change:
     """A change of one of the arrays of some entries."""
 
     def change(generator: Generator, text: Text, case: Case) -> None:
-        item = part(generator, text, key, kind)
+        item = part(generator, {key: [], **text}, key, kind)
         if not isinstance(item.get(name), np.ndarray):
             raise NotHere
         item[name] = spoiled(generator, item[name])
@@ -400,6 +402,84 @@ def relation_more(generator: Generator, text: Text, case: Case) -> None:
     text["relations"].append(certificates.relation(name, name, kept if generator.random() < 0.7 else []))
 
 
+def relation_over(generator: Generator, text: Text, case: Case) -> None:
+    """New units stand for functions of another tensor, or it is not said of which."""
+    item = part(generator, text, "relations")
+    if generator.random() < 0.2:
+        item.pop("over", None)
+    else:
+        item["over"] = entry(generator, tensors(case))
+
+
+def relation_row(generator: Generator, text: Text, case: Case) -> None:
+    """What a unit stands for is changed in front of its ReLU and behind it alike."""
+    found = pair(generator, text, case)
+    way, number_of = int(generator.integers(4)), len(found[0]["kept"])
+    place = int(generator.integers(max(1, number_of)))
+    other = entry(generator, [-1.0, 2.0, 0.5, -0.5, 1e-300, -5e-324, 1e300])
+    row = generator.integers(-2, 3, int(np.prod(found[0]["matrix"].shape[1:]) or 1)).astype(float)
+    for item in found:
+        if not number_of:
+            raise NotHere
+        new = np.cumsum(item["kept"] < 0) - 1
+        if way == 0:
+            scale_factor(item, place, other)
+        elif way == 1:
+            item["kept"] = item["kept"].copy()
+            item["kept"][place] = (int(item["kept"][place]) + 1) % max(1, number_of)
+        elif item["kept"][place] < 0 and way == 2:
+            item["matrix"] = item["matrix"].copy()
+            item["matrix"][new[place]] = row
+        elif item["kept"][place] < 0:
+            item["shift"] = item["shift"] + 1.0
+        else:
+            raise NotHere
+
+
+def pair(generator: Generator, text: Text, case: Case) -> list[Text]:
+    """The relations of a ReLU's input and output in the compressed network; where there are none, they are made."""
+    network = loads(case.compressed).network
+    node = entry(generator, network.relus)
+    found = []
+    for name in (node.inputs[0], node.output):
+        mine = [item for item in text["relations"] if item["tensor"] == name]
+        if not mine:
+            mine = [certificates.relation(name, name, list(range(network.tensors[name].size)))]
+            text["relations"].append(mine[0])
+        found.append(mine[0])
+    return found
+
+
+def scale_factor(item: Text, place: int, factor: float) -> None:
+    """A coordinate stands for so many times what it stood for."""
+    whole = item["factor"] if len(item["factor"]) else np.ones(len(item["kept"]))
+    item["factor"] = whole.copy()
+    item["factor"][place] *= factor
+
+
+def multiples_more(generator: Generator, text: Text, case: Case) -> None:
+    """More units are claimed to be multiples, of each other, of themselves, of some that are not there."""
+    network = loads(case.original).network
+    node = entry(generator, network.relus)
+    size = network.tensors[node.inputs[0]].size
+    count = int(generator.integers(1, 3))
+    unit, to = (generator.integers(0, size + (generator.random() < 0.1), count).astype(np.int32) for _ in range(2))
+    factor = generator.choice([1.0, -1.0, 2.0, 0.0, -0.5, 1e30, 5e-324], count)
+    claims = [item for item in text.get("multiples", []) if item["tensor"] != node.inputs[0]]
+    name = node.inputs[0] if generator.random() < 0.8 else entry(generator, tensors(case))
+    text["multiples"] = [*claims, {"tensor": name, "unit": unit, "to": to, "factor": factor}]
+
+
+def multiples_gone(generator: Generator, text: Text, case: Case) -> None:
+    """Nothing is said of multiples any more, or of another tensor."""
+    claims = text.get("multiples", [])
+    entry(generator, claims)
+    if generator.random() < 0.5:
+        claims.pop(int(generator.integers(len(claims))))
+    else:
+        part(generator, text, "multiples")["tensor"] = entry(generator, tensors(case))
+
+
 def another_type(generator: Generator, text: Text, case: Case) -> None:
     """A field of the text has another type, or is gone."""
     where, key = entry(generator, list(fields(text)))
@@ -473,6 +553,16 @@ TEXTS: Mapping[str, Change] = {
     "relation, affine": relation_affine,
     "relation, one more": relation_more,
     "relation, kept": changes_array("relations", "kept"),
+    "relation, over": relation_over,
+    "relation, one factor": changes_array("relations", "factor"),
+    "relation, matrix": changes_array("relations", "matrix"),
+    "relation, shift": changes_array("relations", "shift"),
+    "relation, both sides of a ReLU": relation_row,
+    "multiples, more": multiples_more,
+    "multiples, left out or moved": multiples_gone,
+    "multiples, unit": changes_array("multiples", "unit"),
+    "multiples, to": changes_array("multiples", "to"),
+    "multiples, factor": changes_array("multiples", "factor"),
     "a field of another type, or gone": another_type,
 }
 
@@ -549,6 +639,14 @@ def alpha(generator: Generator, model: ModelProto) -> None:
     node.attribute.append(helper.make_attribute(entry(generator, ["alpha", "beta"]), entry(generator, [0.5, 1.0, 2.0])))
 
 
+def selection(generator: Generator, model: ModelProto) -> None:
+    """A selection picks other coordinates."""
+    tensor = entry(generator, [t for t in model.graph.initializer if t.data_type == 7 and len(t.dims) == 1])
+    values = numpy_helper.to_array(tensor)
+    ways = [np.roll(values, 1), values[::-1], values * 0, spoiled(generator, values)]
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(entry(generator, ways)), tensor.name))
+
+
 NETWORKS: Mapping[str, Callable[[Generator, ModelProto], None]] = {
     "network: a number, one ulp": weight_ulp,
     "network: a number, slightly": weight_slightly,
@@ -558,6 +656,7 @@ NETWORKS: Mapping[str, Callable[[Generator, ModelProto], None]] = {
     "network: a layer is doubled": layer_scaled,
     "network: a ReLU is gone": relu_gone,
     "network: reads another tensor": inputs_swapped,
+    "network: a selection": selection,
     "network: a Gemm has a factor": alpha,
 }
 
@@ -645,6 +744,123 @@ def unsealed(generator: Generator, case: Case, other: Case) -> Forgery:
     return Forgery(case.original, model.SerializeToString(), case.certificate, case.box)
 
 
+# Forgeries of network and certificate that agree with each other
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer of the compressed network: its row-wise weights (``stored``), a reader's, and what it stands for."""
+
+    model: ModelProto
+    text: Text
+    pair: list[Text]
+    stored: list[Any]
+    reader: Any
+    place: int
+
+    def forgery(self, case: Case, generator: Generator) -> Forgery:
+        """The files with what was changed."""
+        if generator.random() < 0.5:
+            epsilon_to_budget(generator, self.text, case)
+        compressed = self.model.SerializeToString()
+        return Forgery(case.original, compressed, sealed(self.text, case.original, compressed), case.box)
+
+
+def layer_of(generator: Generator, case: Case) -> Layer:
+    """Some layer between two Gemms, and one of its units."""
+    model, text = ModelProto.FromString(case.compressed), contents(case.certificate)
+    arrays = {tensor.name: tensor for tensor in model.graph.initializer}
+    gemms = [node for node in model.graph.node if node.op_type == "Gemm" and node.input[1] in arrays]
+    relu = entry(generator, [node for node in model.graph.node if node.op_type == "Relu"])
+    before = entry(generator, [node for node in gemms if relu.input[0] in node.output])
+    after = entry(generator, [node for node in gemms if relu.output[0] in node.input])
+    found = []
+    for name in (relu.input[0], relu.output[0]):
+        mine = [item for item in text["relations"] if item["tensor"] == name]
+        if not mine:
+            size = int(arrays[before.input[1]].dims[0])
+            mine = [certificates.relation(name, name, list(range(size)))]
+            text["relations"].append(mine[0])
+        found.append(mine[0])
+    place = int(generator.integers(len(found[0]["kept"])))
+    stored = [arrays[name] for name in before.input[1:] if name in arrays]
+    return Layer(model, text, found, stored, arrays[after.input[1]], place)
+
+
+def change(tensor: Any, index: Any, factor: float) -> None:
+    """Multiply some numbers of an initialiser."""
+    values = numpy_helper.to_array(tensor).copy()
+    with np.errstate(all="ignore"):
+        values[index] *= values.dtype.type(factor)
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def unit_scaled(generator: Generator, case: Case, other: Case) -> Forgery:
+    """A unit and what it stands for are scaled or turned over; its readers take it as before, or scaled back."""
+    layer = layer_of(generator, case)
+    factor = entry(generator, [-1.0, 2.0, -2.0, 0.5, -1.0, -1.0])
+    for tensor in layer.stored:
+        change(tensor, layer.place, factor)
+    for item in layer.pair:
+        scale_factor(item, layer.place, factor)
+    if generator.random() < 0.5:
+        change(layer.reader, (slice(None), layer.place), entry(generator, [1 / factor, abs(1 / factor)]))
+    return layer.forgery(case, generator)
+
+
+def unit_new(generator: Generator, case: Case, other: Case) -> Forgery:
+    """A unit that stands for a coordinate is said to be a new one that stands for the same, active or not."""
+    layer = layer_of(generator, case)
+    over, after = layer.pair[0]["of"], layer.pair[1]["of"]
+    sizes = {name: tensor.size for name, tensor in loads(case.original).network.tensors.items()}
+    unit = int(layer.pair[0]["kept"][layer.place])
+    if unit < 0 or any(len(item["matrix"]) for item in layer.pair) or over not in sizes or after not in sizes:
+        raise NotHere
+    behind = entry(generator, [over, over, after])
+    for item, name in zip(layer.pair, (over, behind), strict=True):
+        row = np.zeros((1, sizes[name]))
+        row[0, unit] = 1.0
+        item["kept"] = item["kept"].copy()
+        item["kept"][layer.place] = -1
+        item["matrix"], item["shift"], item["over"] = row, np.zeros(1), name
+    return layer.forgery(case, generator)
+
+
+def units_merged(generator: Generator, case: Case, other: Case) -> Forgery:
+    """A unit is claimed to be a multiple of another, and their readers take it so."""
+    layer = layer_of(generator, case)
+    kept = layer.pair[0]["kept"]
+    to = int(generator.integers(len(kept)))
+    if to == layer.place or kept[to] < 0 or kept[layer.place] < 0:
+        raise NotHere
+    factor = entry(generator, [1.0, 2.0, 0.5, -1.0, 0.0])
+    claim = {"tensor": layer.pair[0]["of"], "unit": kept[layer.place : layer.place + 1].astype(np.int32),
+             "to": kept[to : to + 1].astype(np.int32), "factor": np.array([factor])}  # fmt: skip
+    claims = [item for item in layer.text.get("multiples", []) if item["tensor"] != claim["tensor"]]
+    layer.text["multiples"] = [*claims, claim]
+    values = numpy_helper.to_array(layer.reader).copy()
+    values[:, to] += values.dtype.type(abs(factor)) * values[:, layer.place]
+    values[:, layer.place] = 0
+    layer.reader.CopyFrom(numpy_helper.from_array(values, layer.reader.name))
+    return layer.forgery(case, generator)
+
+
+def selection_and_places(generator: Generator, case: Case, other: Case) -> Forgery:
+    """A selection picks other coordinates, and the certificate says so."""
+    model, text = ModelProto.FromString(case.compressed), contents(case.certificate)
+    gather = entry(generator, [node for node in model.graph.node if node.op_type == "Gather"])
+    (tensor,) = [t for t in model.graph.initializer if t.name == gather.input[1]]
+    item = dict_of(entry(generator, [i for i in text["relations"] if i["tensor"] == gather.output[0]]))
+    order = generator.integers(0, int(tensor.dims[0]), int(tensor.dims[0]))
+    values = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values[order]), tensor.name))
+    item["kept"] = item["kept"][order]
+    if generator.random() < 0.5:
+        epsilon_to_budget(generator, text, case)
+    compressed = model.SerializeToString()
+    return Forgery(case.original, compressed, sealed(text, case.original, compressed), case.box)
+
+
 OTHERS: Mapping[str, Callable[[Generator, Case, Case], Forgery]] = {
     "another compressed network": other_network,
     "another original": other_original,
@@ -656,6 +872,10 @@ OTHERS: Mapping[str, Callable[[Generator, Case, Case], Forgery]] = {
     "bits flipped": flipped,
     "bits flipped inside": flipped_inside,
     "a hash that is wrong": unsealed,
+    "both: a unit scaled or turned over": unit_scaled,
+    "both: a unit said to be new": unit_new,
+    "both: units merged": units_merged,
+    "both: a selection": selection_and_places,
 }
 
 KINDS = (*TEXTS, *NETWORKS, *OTHERS)
@@ -760,11 +980,42 @@ def bases(count: int, seed: int, folder: Path) -> list[Case]:
     return found
 
 
+PLANTED = ("duplicates", "positive multiples", "opposite pair", "hyperplane class", "affine class", "turned over",
+           "joint rank", "rank by fixed input", "linear layer", "lumping", "unread inputs")  # fmt: skip
+"""What the rewrites that make new units, claim multiples or put selections in take out again."""
+
+
+def planted_bases(count: int, seed: int, folder: Path) -> list[Case]:
+    """Compressions of networks with planted redundancy, whose certificates have new units, multiples and selections."""
+    found: list[Case] = []
+    number = 0
+    while len(found) < count:
+        number += 1
+        generator = np.random.default_rng([seed, 5, number])
+        kinds = [PLANTED[number % len(PLANTED)], *generator.choice(PLANTED[:-1], int(generator.integers(2)))]
+        inputs = 1 if "unread inputs" in kinds else 2
+        widths = entry(generator, [(inputs, 3, 3, 1), (inputs, 3, 2), (inputs, 2, 3, 2)])
+        try:
+            net = planted(core(int(generator.integers(6)), widths, (1,) * (len(widths) - 2)), kinds, number).net
+            result = quick(net.network, net.box, LEVELS[number % len(LEVELS)], folder, PROVERS["leaves"])
+        except (AssertionError, ValueError):  # no such core, or nowhere to plant it
+            continue
+        if result.certified is not None and result.certified.compressed != result.certified.original:
+            found.append(case_of(result, net.box))
+    texts = [case.text for case in found]
+    new = sum(any(len(item["matrix"]) for item in text["relations"]) for text in texts)
+    opposite = sum(any((item["factor"] < 0).any() for item in text["relations"]) for text in texts)
+    claims = sum(bool(text.get("multiples")) for text in texts)
+    picked = sum(any(item["tensor"] != item["of"] for item in text["relations"]) for text in texts)
+    print(f"new units: {new}  opposites: {opposite}  multiples: {claims}  selections: {picked}  of {count}", flush=True)
+    return found
+
+
 def forgeries(count: int, seed: int, bases_of: int, more: Sequence[Case] = ()) -> Tally:
     """Forge certificates that are made here, and more, and judge what becomes of them."""
     tally = Tally({kind: Counter() for kind in KINDS})
     with tempfile.TemporaryDirectory() as folder:
-        cases = [*bases(bases_of, seed, Path(folder)), *more]
+        cases = [*bases(bases_of, seed, Path(folder)), *planted_bases(bases_of, seed, Path(folder)), *more]
     generator, made, tries = np.random.default_rng([seed, 1 << 30]), 0, 0
     while made < count:
         tries += 1

@@ -1,11 +1,13 @@
-"""What the rewrites take out of real networks, and which kinds of units it was.
+"""What the rewrites take out of real networks, what each contributes, and whether their order matters.
 
     python benchmarks/rewrites.py --data ../shared [--only TEXT] [--most 20] [--guarantee roundoff] [--time-limit 60]
 
-Every network of DATA/networks/INDEX.json and the project's own whose file has at most MOST MB is compressed over its
-stated box, in a process of its own that is killed at twice the time limit and a minute; smallest files first. What
+Every network of DATA/networks/INDEX.json and the project's own whose file has at most MOST MB is proved once over its
+stated box and rewritten: with all rewrites, without each of them, with those alone that LEO has, and in random orders.
+That is done in a process of its own that is killed at twice the time limit and a minute; smallest files first. What
 became of it is appended to OUT/rewrites.jsonl, one line a network and guarantee; a rerun does what is missing there,
---again does all (the last line of a network counts). Prints a table and writes it to OUT/rewrites.txt.
+--again does all (the last line of a network counts). Prints tables and writes them to OUT/rewrites.txt. Parameters are
+those that count for a rewrite: with the places that a selection lists.
 """
 
 from __future__ import annotations
@@ -21,11 +23,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from reluce import Interrupted, Report, Settings, compress, parse_guarantee
-from reluce.guarantee import Level
+from reluce import Interrupted, parse_guarantee
+from reluce.facts import Facts, Verdict
+from reluce.guarantee import Level, allowance
+from reluce.inputs import domain_of, samples_of
+from reluce.io import open_model
+from reluce.network import Network
+from reluce.prove import prove
+from reluce.rewrite import STEPS, Budget, Original, Rewriting, cost, rewrite
 from run import Case, cases
 
 Json = dict[str, Any]
@@ -60,51 +69,80 @@ def measure(case: Case, level: Level, seconds: float) -> Json:
     return row | {"wall": time.perf_counter() - started} | outcome
 
 
+LEO = ("constants", "fold", "merge")
+"""The rewrites of LEO, with constants within the budget."""
+
+ORDERS = 4
+"""Random orders of the rewrites that are tried."""
+
+
 def _work(case: Case, level: Level, seconds: float, pipe: Any) -> None:
-    """What the process does: one compression, without a certificate."""
-    settings = Settings(level, time_limit=seconds, input_shapes=case.shapes)
+    """What the process does: proving once, and all the rewritings."""
+    deadline = time.monotonic() + seconds
     try:
-        result = compress(case.path, case.domain, data=case.data, certificate=False, settings=settings)
-        pipe.send({"status": "done"} | removed(result.report))
+        loaded = open_model(case.path, input_shapes=case.shapes)
+        box = domain_of(loaded, case.domain, "input")
+        samples = None if case.data is None else samples_of(loaded, case.data)
+        proof = prove(loaded.network, box, samples, stop=lambda: time.monotonic() > deadline)
+        allowed = allowance(level, loaded.network, box, proof.bounds, proof.facts, samples)
+        original = Original(loaded.network, proof.facts, proof.bounds)
+        started = time.perf_counter()
+        result = rewrite(original, allowed.budget)
+        found = removed(loaded.network, proof.facts, result) | {"rewrite": time.perf_counter() - started}
+        pipe.send({"status": "done"} | found | variants(original, allowed.budget))
     except (KeyboardInterrupt, Interrupted):
         pipe.send({"status": "interrupted"})
     except Exception as error:  # also what nobody foresaw: the other networks are still to be measured
         pipe.send({"status": f"refused: {type(error).__name__}: {error}"})
 
 
-def removed(report: Report) -> Json:
+def variants(original: Original, budget: Budget) -> Json:
+    """Parameters that are left by other choices of rewrites, and by other orders."""
+    whole = list(STEPS)
+    orders = [np.random.default_rng(number).permutation(whole).tolist() for number in range(ORDERS)]
+    chosen = {f"without {name}": [step for step in whole if step != name] for name in whole} | {"leo": list(LEO)}
+    chosen |= {f"order {number}": order for number, order in enumerate(orders)}
+    return {"variants": {name: _parameters(original, budget, steps) for name, steps in chosen.items()}}
+
+
+def _parameters(original: Original, budget: Budget, steps: list[Any]) -> int:
+    return cost(rewrite(original, budget, steps=steps).network, original.network).parameters
+
+
+def removed(network: Network, facts: Facts, result: Rewriting) -> Json:
     """Sizes before and after, units by layer, and of which verdict those were that went.
 
     Of active units the layers are counted apart that are gone as a whole (``folded``). Units that are unstable or
     undecided go only where nothing reads them any more, or where another rewrite takes them.
     """
     went: Counter[str] = Counter()
-    for layer in report.layers:
-        left = set(layer.kept_units if layer.kept_units is not None else range(layer.units))
-        lost = [verdict for unit, verdict in enumerate(layer.verdicts) if unit not in left]
+    for name, layer in facts.layers.items():
+        left = set(result.kept[name].tolist())
+        lost = [Verdict(int(verdict)).name.lower() for unit, verdict in enumerate(layer.verdict) if unit not in left]
         folded = not left and set(lost) >= {"active"}
         went.update("folded" if folded and verdict == "active" else verdict for verdict in lost)
-    after = report.compressed
+    before, after = cost(network, network), cost(result.network, network)
     return {
-        "parameters": report.model.parameters,
-        "after": None if after is None else after.parameters,
-        "nonzeros": report.model.nonzeros,
-        "nonzeros_after": None if after is None else after.nonzeros,
-        "units": [layer.units for layer in report.layers],
-        "kept": [layer.kept for layer in report.layers],
+        "parameters": before.parameters,
+        "after": after.parameters,
+        "nonzeros": before.nonzeros,
+        "nonzeros_after": after.nonzeros,
+        "units": [layer.units for layer in facts.layers.values()],
+        "kept": [len(result.kept[name]) for name in facts.layers],
+        "new": [int((result.kept[name] < 0).sum()) for name in facts.layers],
         "went": dict(went),
-        "refusals": [f"{refusal.where}: {refusal.what}: {refusal.why}" for refusal in report.refusals],
-        "epsilon": None if report.guarantee is None else report.guarantee.epsilon,
-        "seconds": dict(report.seconds),
-        "cut_short": report.cut_short,
+        "refusals": [f"{refusal.where}: {refusal.what}: {refusal.why}" for refusal in result.refusals],
+        "epsilon": max((float(values.max(initial=0.0)) for values in result.epsilons.values()), default=0.0),
     }
 
 
 WENT = ("constant", "inactive", "active", "folded", "unstable", "undecided")
-COLUMNS = ("network", "parameters", "after", "times", "units", "kept", *WENT, "refused", "s")
-LEGEND = """times: parameters before / after. constant .. undecided: units that went, by what was proved of them
-(active: merged, or as good as constant; folded: active, of layers that went as a whole). refused: reasons for
-units that stay. s: the whole run (!: time limit). *: no box is stated, [-1,1] assumed."""
+COLUMNS = ("network", "parameters", "after", "times", "leo", "order", "units", "kept", "new", *WENT, "rewrite s", "s")
+LEGEND = """times: parameters before / after. leo: the same with LEO's rewrites alone. order: how much larger the result
+is in the worst of some random orders of the rewrites. new: units of a re-based or turned layer, among those kept.
+constant .. undecided: units that went, by what was proved of them (active: merged, re-based, or as good as constant;
+folded: active, of layers that went as a whole). rewrite s: of one rewriting. s: proving and all rewritings. *: no box
+is stated, [-1,1] assumed."""
 
 
 def cells(row: Json) -> list[str]:
@@ -117,12 +155,35 @@ def cells(row: Json) -> list[str]:
         f"{row['parameters']:,}",
         f"{row['after']:,}",
         f"{row['parameters'] / max(row['after'], 1):.2f}",
+        f"{row['parameters'] / max(row['variants']['leo'], 1):.2f}",
+        f"{100 * disorder(row):.2f} %",
         f"{sum(row['units']):,}",
-        f"{sum(units if kept is None else kept for units, kept in zip(row['units'], row['kept'], strict=True)):,}",
+        f"{sum(row['kept']):,}",
+        f"{sum(row['new']):,}",
         *[f"{row['went'].get(kind, 0):,}" for kind in WENT],
-        str(len(row["refusals"])),
-        f"{row['wall']:.1f}" + ("!" if row["cut_short"] else ""),
+        f"{row['rewrite']:.2f}",
+        f"{row['wall']:.1f}",
     ]
+
+
+def disorder(row: Json) -> float:
+    """How much larger the largest result of a random order is."""
+    others = [value for name, value in row["variants"].items() if name.startswith("order")]
+    return max(0.0, max(others) / max(row["after"], 1) - 1.0)
+
+
+def contributions(rows: list[Json]) -> Table:
+    """How much larger results are without each rewrite, over the networks that become smaller at all."""
+    table = Table(title="without a rewrite: parameters left, against all rewrites (geometric mean, largest, networks)")
+    for number, name in enumerate(("left out", "mean", "largest", "networks that it makes smaller")):
+        table.add_column(name, justify="right" if number else "left")
+    smaller = [row for row in rows if row["after"] < row["parameters"]]
+    for name in smaller[0]["variants"] if smaller else ():
+        if not name.startswith("order"):
+            factors = np.array([row["variants"][name] / max(row["after"], 1) for row in smaller])
+            mean = float(np.exp(np.log(factors).mean()))
+            table.add_row(name, f"{mean:.3f}", f"{factors.max():.2f}", str(int((factors > 1).sum())))
+    return table
 
 
 def show(console: Console, rows: list[Json]) -> None:
@@ -138,7 +199,10 @@ def show(console: Console, rows: list[Json]) -> None:
         done = [row for row in mine if row["status"] == "done"]
         smaller = sum(row["after"] < row["parameters"] for row in done)
         lines = [f"{row['network']}: {row['status']}" for row in mine if row["status"] != "done"]
-        lines.append(f"{level}: {len(mine)} networks, {len(done)} compressed, {smaller} of them smaller")
+        lines.append(f"{level}: {len(mine)} networks, {len(done)} rewritten, {smaller} of them smaller")
+        worst = sorted(map(disorder, done))[::-1]
+        lines.append(f"random orders leave more parameters by: {', '.join(f'{100 * x:.2f} %' for x in worst[:5])} ...")
+        console.print(contributions(done))
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 

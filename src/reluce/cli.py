@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from reluce._version import __version__
+from reluce.cli_sweep import sweep_command
 from reluce.cli_train import train_command
 from reluce.compress import compress, inspect
 from reluce.domain import Box, DomainLike, box_from_data, load_data
@@ -272,6 +273,7 @@ def inspect_command(
 
 
 app.command("train", epilog=EXIT_CODES)(train_command)
+app.command("sweep", epilog=EXIT_CODES)(sweep_command)
 
 
 @app.callback(invoke_without_command=True)

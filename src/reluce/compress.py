@@ -42,6 +42,7 @@ from reluce.io import (
     open_model,
     rebuild,
     save,
+    takes_selections,
 )
 from reluce.journal import demand_free, journal_of
 from reluce.metadata import complaint, described, spent_before
@@ -50,7 +51,7 @@ from reluce.prove import Proof, prove
 from reluce.query import Pair, PathLike, demand_query, equivalence_query, pair_of
 from reluce.report import Report, SolverUse, certificate_row, layer_rows, rung_rows
 from reluce.result import Result
-from reluce.rewrite import Original, Rewriting, Rewritten, rewrite
+from reluce.rewrite import STEPS, Original, Rewriting, Rewritten, rewrite
 from reluce.run import Deadline, Journal
 from reluce.settings import DEFAULTS, Settings
 from reluce.verify import Check, check, unchanged
@@ -261,14 +262,14 @@ class _Run:
         self.notes += () if isinstance(level, Exact) else complaint(loaded, spent)
         allowed = allowance(level, loaded.network, box, proof.bounds, proof.facts, self.samples, spent)
         solver = self.solver(proof)
+        steps = STEPS if takes_selections(loaded) else tuple(step for step in STEPS if step != "select")
 
         def make(facts: Facts, bounds: Bounds | None, exact: bool) -> Made:
             if bounds is None:
                 return _whole(loaded, make(facts, proof.bounds, exact), allowed, proof.facts)
             budget = {name: 0 * part for name, part in allowed.budget.items()} if exact else allowed.budget
-            rewriting = rewrite(
-                Original(loaded.network, facts, bounds), budget, lambda: self.deadline.passed, self.settings.objective
-            )
+            original, objective = Original(loaded.network, facts, bounds), self.settings.objective
+            rewriting = rewrite(original, budget, lambda: self.deadline.passed, objective, steps)
             return _smaller(loaded, box, rewriting, allowed, facts, solver)
 
         if place is None or _attested(proof.facts):

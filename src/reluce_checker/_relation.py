@@ -206,12 +206,10 @@ class Relations:
     def _picked(self, node: Node) -> Exact:
         (source,), (output,) = node.inputs, node.outputs
         x, y = self.images[source], self.images[output]
-        known = isinstance(node.op, Select) and x.kept is not None and y.kept is not None
-        if not known or any((image.affine | image.turned).any() for image in (x, y)):
+        if not isinstance(node.op, Select) or x.kept is None or y.kept is None:
+            raise NotProved(f"tensor {output!r} selects something of which nothing is known")
+        if any((image.affine | image.turned).any() for image in (x, y)):
             raise NotProved(f"tensor {output!r} selects something that does not stand for coordinates")
-        assert isinstance(node.op, Select)
-        assert x.kept is not None
-        assert y.kept is not None
         moved = node.op.indices
         if not np.array_equal(x.kept[moved], y.kept) or (x.factor[moved] - y.factor).sign.any():
             raise NotProved(f"tensor {output!r} selects other coordinates than the certificate says")

@@ -23,6 +23,7 @@ from reluce.certificate._write import claimed
 from reluce.facts import Verdict
 from reluce.prove import ClosingSettings, prove
 from reluce.prove._slopes import Descent
+from reluce.rewrite import Rewritten
 from reluce_checker import NotProved, Unreadable, check
 
 EXACT = Settings(Exact())
@@ -205,7 +206,7 @@ def test_evidence_is_added_only_where_it_is_needed() -> None:
     assert first.records == ()
     ground = supported(NEEDS_SPLITS, proof.facts, proof.bounds, proof.evidence.records)
     gone = {node.name: np.arange(1, proof.facts.layers[node.name].units) for node in NEEDS_SPLITS.relus}
-    wanted = claimed(NEEDS_SPLITS, ground, gone, {})
+    wanted = claimed(NEEDS_SPLITS, ground, gone, Rewritten.nothing_done(NEEDS_SPLITS))
     found = list(grounds(NEEDS_SPLITS, BOX, proof.facts, proof.evidence.records, wanted))
     assert found[-1].records
     assert found[-1].facts.layers["node_h2"].verdict[0] == Verdict.INACTIVE

@@ -72,6 +72,12 @@ def _(loaded: OnnxLoaded, like: Network) -> bytes:
 
 
 @singledispatch
+def takes_selections(loaded: Loaded) -> bool:
+    """Whether a model of this kind has a place for data movement that was not there before."""
+    return True
+
+
+@singledispatch
 def measure(loaded: Loaded) -> Sizes:
     """How large a model is."""
     raise NotImplementedError(f"no rule to measure a {type(loaded).__name__}")

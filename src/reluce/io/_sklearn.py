@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 
 from reluce.errors import ModelError
-from reluce.io._kinds import hand_over, measure, rebuild, runtime
+from reluce.io._kinds import hand_over, measure, rebuild, runtime, takes_selections
 from reluce.io._loaded import Loaded, Run, Runtime, Sizes
 from reluce.io._measure import dense_macs
 from reluce.io._sklearn_mlp import INPUT, Layer, mlp_network
@@ -160,6 +160,11 @@ def _constant(network: Network, value: Array) -> list[Layer]:
     if width * size <= width + 1 + size:
         return [(np.zeros((width, size), dtype), value)]
     return [(np.zeros((width, 1), dtype), np.zeros(1, dtype)), (np.zeros((1, size), dtype), value)]
+
+
+@takes_selections.register
+def _takes_selections(loaded: SklearnLoaded) -> bool:
+    return False
 
 
 @measure.register

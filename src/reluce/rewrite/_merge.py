@@ -88,9 +88,9 @@ def scaled_rows(original: Original, state: Rewritten, pattern: Sandwich) -> tupl
     assert box is not None
     low = box.lower.reshape(-1, width).min(axis=0)
     high = box.upper.reshape(-1, width).max(axis=0)
-    half = np.where(np.isfinite(high - low), 0.5 * (high - low), 1e300)
-    centre = np.where(np.isfinite(low + high), 0.5 * (low + high), 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
+        half = np.where(np.isfinite(high - low), 0.5 * (high - low), 1e300)
+        centre = np.where(np.isfinite(low + high), 0.5 * (low + high), 0.0)
         rows = np.nan_to_num(dense_form(pattern.before.op).weight * half, posinf=1e300, neginf=-1e300)
     return rows, centre, half
 

@@ -28,7 +28,7 @@ from reluce.rewrite._merge import LARGEST_FACTOR, affordable_rank, largest_rank,
 from reluce.rewrite._multiples import Class, claims, joined
 from reluce.rewrite._residual import lowest
 from reluce.rewrite._sensitivity import sensitivity
-from reluce.rewrite._shrink import droppable, shrink
+from reluce.rewrite._shrink import constant_node, droppable, shrink
 from reluce.rewrite._state import Judge, Original, Rewritten, Rows, Sandwich
 
 MARGIN = 2.0**-10
@@ -92,8 +92,8 @@ def rebase_layer(
             why = "the new weights would be too large"
         else:
             candidate = _applied(original, state, pattern, found, turned, block, basis, centre)
-            refused = judge(candidate)
-            if refused is None:
+            refused = "its new units have no lower bound" if candidate is None else judge(candidate)
+            if candidate is not None and refused is None:
                 taken.append(candidate)
             why = refused or why
     return min(taken, key=lambda candidate: cost(candidate.network, original.network).nonzeros) if taken else why
@@ -253,8 +253,11 @@ def _applied(
     block: _Block,
     basis: _Basis,
     centre: Array,
-) -> Rewritten:
-    """The network with the new units in place of the block, classes reduced to one unit each, and some turned over."""
+) -> Rewritten | None:
+    """The network with the new units in place of the block, classes reduced to one unit each, and some turned over.
+
+    None where the new units have no finite bias that keeps them above 0.
+    """
     op, z = pattern.before.op, pattern.relu.inputs[0]
     assert isinstance(op, Dense)
     dtype, A, P = op.weight.dtype, basis.factors, block.readers @ block.weight
@@ -264,6 +267,8 @@ def _applied(
     shift = combination @ block.shift - combination @ block.bias
     plain = Rows(z, combination @ block.matrix, shift, ends, ends, none)
     beta = _offsets(lowest(original, plain))
+    if not np.isfinite(beta).all():
+        return None
     plain = replace(plain, shift=plain.shift + beta)
     high = -lowest(original, replace(plain, matrix=-plain.matrix, shift=-plain.shift))
     new = replace(plain, high=high)
@@ -286,7 +291,23 @@ def _applied(
         lift = block.readers[mine] @ block.bias - A[mine] @ beta + leftover
         changed[node.name] = _read(joined(node, found), A[mine], lift, ~gone)
         start = mine.stop
+    if not len(B) and gone.all():
+        return _without_layer(state, pattern, changed)
     return _placed(original, state, pattern, changed, new, ~gone, turned, found)
+
+
+def _without_layer(state: Rewritten, pattern: Sandwich, changed: dict[str, Node]) -> Rewritten:
+    """The network where readers of no unit at all write their biases, and nothing reads the layer."""
+    network, constants = state.network, dict[str, Node]()
+    for node in pattern.after:
+        op = changed[node.name].op
+        assert isinstance(op, Dense)
+        assert op.bias is not None
+        value = np.broadcast_to(op.bias.astype(op.weight.dtype), network.shape(node.output))
+        constants[node.name] = constant_node(network, node, value)
+    nodes = tuple(constants.get(node.name, node) for node in network.nodes)
+    candidate = replace(state, network=replace(network, nodes=nodes))
+    return shrink(candidate, droppable(candidate.network, {}), {})
 
 
 def _offsets(low: Array) -> Array:

@@ -268,7 +268,7 @@ def _without_multiples(
 ) -> _Residual:
     """Express units by those that they are multiples of, unless they are linear anyway."""
     claim = known.claim
-    used = residual.coefficients[:, claim.unit].any(axis=0) & ~linear[claim.unit]
+    used = residual.coefficients[:, claim.unit].any(axis=0) & ~linear[claim.unit] & np.isfinite(known.error)
     if not used.any():
         return residual
     unit, to, factor, error = claim.unit[used], claim.to[used], claim.factor[used], known.error[used]
@@ -292,14 +292,15 @@ def _without_multiples(
         touched[to[opposite]] = True
         rounding = np.where(touched, dot_error(len(unit) + 1, magnitude), 0.0)
         slack = slack + _reach(original, pre_activation, rounding)
-    return replace(residual, coefficients=rest, slack=slack, linear=part if part.any() else residual.linear)
+    linear_part = None if residual.linear is None and not opposite.any() else part
+    return replace(residual, coefficients=rest, slack=slack, linear=linear_part)
 
 
 def proved_multiples(original: Original, name: str, claim: Parallels, known: Proved) -> Multiples:
     """What pre-activations deviate at most from being the multiples that they are claimed to be."""
     before = original.network.producer.get(name)
     nothing = Multiples(claim, np.full(len(claim.unit), np.inf))
-    if before is None or not isinstance(before.op, Dense) or set(claim.unit) & set(claim.to):
+    if before is None or not isinstance(before.op, Dense) or not sound(claim):
         return nothing
     form = dense_form(before.op)
     if form.weight_radius is not None or form.bias_radius is not None:
@@ -317,6 +318,11 @@ def proved_multiples(original: Original, name: str, claim: Parallels, known: Pro
     return Multiples(claim, _bounded(original, residual, shape, known).reshape(-1, len(unit)).max(axis=0))
 
 
+def sound(claim: Parallels) -> bool:
+    """Whether units are claimed once, and to be multiples of others that are not claimed: they are replaced at once."""
+    return len(np.unique(claim.unit)) == len(claim.unit) and not np.isin(claim.unit, claim.to).any()
+
+
 def short(factors: Array) -> Array:
     """Which factors have so few digits that their products with float32 numbers are exact in float64."""
     mantissa, exponent = np.frexp(factors)
@@ -330,11 +336,13 @@ def lowest(original: Original, rows: Rows) -> Array:
     if before is None or not isinstance(before.op, Dense) or not len(rows.shift):
         return np.full(len(rows.shift), -np.inf)
     form = dense_form(before.op)
-    if form.weight_radius is not None or form.bias_radius is not None:
-        return np.full(len(rows.shift), -np.inf)
     absolute, terms = np.abs(rows.matrix), rows.matrix.shape[1] + 1
     slack = dot_error(terms, absolute @ np.abs(form.bias) + np.abs(rows.shift))
     slack = slack + _reach(original, before.inputs[0], dot_error(terms, absolute @ np.abs(form.weight)))
+    if form.weight_radius is not None:
+        slack = slack + _reach(original, before.inputs[0], 2 * (absolute @ form.weight_radius))
+    if form.bias_radius is not None:
+        slack = slack + 2 * (absolute @ form.bias_radius)
     constant = rows.matrix @ form.bias + rows.shift
     middle, radius = _middle_and_radius(
         original, _Residual(before.inputs[0], rows.matrix @ form.weight, constant, slack)
@@ -375,5 +383,5 @@ def _largest(original: Original, parts: list[_Residual]) -> Array:
     radius = np.asarray(sum(radius for _, radius in balls))
     if not any_nonzero(middle, radius):
         return np.zeros(middle.shape)
-    rounding = product_error(np.asarray(sum(np.abs(middle) for middle, _ in balls)))
+    rounding = dot_error(len(balls), np.asarray(sum(np.abs(middle) for middle, _ in balls)) + radius)
     return up(up(np.abs(middle) + radius) + rounding)  # NaN gives infinity

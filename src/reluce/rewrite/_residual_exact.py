@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from reluce.network import Array, Constant, Dense, Dyadic, Node, Op, Relu
-from reluce.rewrite._residual import Multiples, Proved, columns_of
+from reluce.rewrite._residual import Multiples, Proved, columns_of, sound
 from reluce.rewrite._state import Original, Parallels, Rewritten
 
 
@@ -96,7 +96,7 @@ def _replaced(values: Dyadic, rows: Array, others: Dyadic) -> Dyadic:
 def exact_multiples(original: Original, name: str, claim: Parallels, known: Proved) -> Multiples:
     """Which pre-activations are exactly the multiples that they are claimed to be: error 0, of the others infinity."""
     before = original.network.producer.get(name)
-    if before is None or not isinstance(before.op, Dense) or set(claim.unit) & set(claim.to):
+    if before is None or not isinstance(before.op, Dense) or not sound(claim):
         return Multiples(claim, np.full(len(claim.unit), np.inf))
     weight, bias = _exact_parameters(before.op)
     factor = Dyadic.of(claim.factor)

@@ -1,11 +1,11 @@
 """All rewrites to a fixed point, each accepted only by the proven deviation of the network that it would leave.
 
-The order follows from what each step takes and gives. Deleting comes first: it takes nothing of the budget, never makes
-anything larger, and what it removes would only stand in the way. Then constants within the budget, which also only
-delete. Folding a layer needs the most freedom and saves most, so it comes before what makes layers merely smaller:
-units on one hyperplane, LEO's merging (which keeps units as they are and so can be exact), the joint rank (whose new
-units are combinations, which nothing finer finds its way through). Layers are visited forward, so that whatever the
-layer in front lost is seen. Last, selections in front of readers. A round that changes nothing ends it.
+The order follows from what each step takes and gives. Deleting comes first, and again after whatever else has changed
+something: what costs nothing, then constants within the budget. It never makes anything larger, and what it removes
+would only stand in the way of the rest. Folding a layer saves most, so it comes before what makes layers merely
+smaller: units on one hyperplane, LEO's merging (which keeps units as they are and so can be exact), the joint rank
+(whose new units are combinations, which nothing finer finds its way through). Layers are visited forward, so that
+whatever the layer in front lost is seen. Last, selections in front of readers. A round that changes nothing ends it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from reluce.rewrite._relation import Deviations, at_outputs, deviation
 from reluce.rewrite._select import select_inputs
 from reluce.rewrite._state import Judge, Original, Rewritten, Sandwich, describe, sandwich
 
-Step = Literal["free", "constants", "fold", "multiples", "merge", "rebase", "select"]
+Step = Literal["constants", "fold", "multiples", "merge", "rebase", "select"]
 STEPS: tuple[Step, ...] = get_args(Step)
-"""The kinds of rewrites, in the order of a round."""
+"""The kinds of rewrites beside deleting what costs nothing, in the order of a round; constants whenever deleting."""
 
 ROUNDS = 20
 """More rounds than layers that can fold one after the other are never needed in practice."""
@@ -121,7 +121,8 @@ class _Work:
         steps: Sequence[Step] = STEPS,
     ) -> None:
         self.original, self.budget, self.stop, self.objective = original, budget, stop, objective
-        self.steps = [getattr(self, f"_{name}") for name in steps]
+        self.near = "constants" in steps
+        self.steps = [getattr(self, f"_{name}") for name in steps if name != "constants"]
         self.whole = cost(original.network, original.network)
         self.exact = is_exact(budget)
         self.before = evaluation_errors(original.network, original.bounds.intervals)
@@ -133,14 +134,26 @@ class _Work:
     def run(self) -> Rewritten:
         # What costs nothing is used even when time has run out: that is what the proofs were for.
         state = self._free(Rewritten.nothing_done(self.original.network))
+        state = self._deleted(state)
         for _ in range(ROUNDS):
             before = state
             for step in self.steps:
                 if self.stop():
                     return state
-                state = step(state)
+                after = step(state)
+                state = state if after is state else self._deleted(after)
             if state is before:
                 break
+        return state
+
+    def _deleted(self, state: Rewritten) -> Rewritten:
+        """Delete what costs nothing, and constants within the budget, until nothing more goes."""
+        while not self.stop():
+            after = self._free(state)
+            after = self._constants(after) if self.near else after
+            if after is state:
+                break
+            state = after
         return state
 
     def deviations(self, candidate: Rewritten) -> Deviations:
