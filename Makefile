@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo fuzz test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth bench-certificates bench-guard bench-rewrites bench-hostile bench-crash train-example long clean
+.PHONY: help demo fuzz test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth bench-certificates bench-guard bench-rewrites bench-train bench-hostile bench-crash train-example long clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ bench-growth: .venv/core.stamp ## time against width and depth
 
 bench-certificates: .venv/core.stamp ## what a certificate costs: units, seconds, bytes; what is done is not done again
 	$(BIN)/python benchmarks/certificates.py --data $(RELUCE_DATA)
+
+bench-train: .venv/dev.stamp ## train, compress, compare with LEO and ISA as published; what is done is not done again (hours)
+	$(BIN)/python benchmarks/training.py --data $(RELUCE_DATA)
 
 bench-hostile: .venv/dev.stamp ## hostile and malformed files, adversarial cases, every network: nothing crashes or hangs (hours)
 	$(BIN)/python benchmarks/hostile.py --data $(RELUCE_DATA)

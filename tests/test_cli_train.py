@@ -107,6 +107,14 @@ def test_every_option_reaches_the_recipe(digits: Path, target: Path) -> None:
     assert Recipe.from_json(entry.value) == expected
 
 
+def test_every_option_of_dense_networks_reaches_the_recipe(digits: Path, target: Path) -> None:
+    options = ("--keep", "30,5", "--centre", "--nesterov", "--weight-decay", "1e-3", "--epochs", "2", "--quiet")
+    assert reluce_command("train", digits, target, "--widths", "8", *options) == 0
+    (entry,) = onnx.load(target).metadata_props
+    expected = Recipe(widths=(8,), epochs=2, keep=(30, 5), centre=True, nesterov=True, weight_decay=1e-3)
+    assert Recipe.from_json(entry.value) == expected
+
+
 def test_the_defaults_are_those_of_the_recipe(digits: Path, target: Path) -> None:
     assert reluce_command("train", digits, target, "--epochs", "1", "--quiet") == 0
     (entry,) = onnx.load(target).metadata_props

@@ -531,10 +531,19 @@ def test_every_option_reaches_the_recipe(digits: Path, tmp_path: Path) -> None:
         assert Recipe.from_json(entry.value) == expected[strength]
 
 
-def test_the_unregularised_recipe_has_no_penalty() -> None:
-    base = Recipe(rows=1e-3, columns=1e-3, stability=0.1)
+def test_every_option_of_dense_networks_reaches_the_recipe(digits: Path, tmp_path: Path) -> None:
+    options = ("--keep", "30,5", "--centre", "--nesterov", "--weight-decay", "1e-3", "--epochs", "2", "--seeds", "1")
+    assert command("sweep", digits, tmp_path, "--widths", "8", "--strengths", "1e-4", *options, "--quiet") == 0
+    expected = Recipe(widths=(8,), epochs=2, l1=1e-4, keep=(30, 5), centre=True, nesterov=True, weight_decay=1e-3)
+    (entry,) = onnx.load(tmp_path / "s0.0001-seed0.onnx").metadata_props
+    assert Recipe.from_json(entry.value) == expected
+
+
+def test_the_unregularised_recipe_has_no_penalty_and_no_budget() -> None:
+    base = Recipe(rows=1e-3, columns=1e-3, stability=0.1, keep=(100, 50, 50))
     plain = recipes_for(base, [1e-3])[0.0]
     assert not plain.penalised
+    assert not plain.keep
     assert not plain.stability
     assert base.penalised
 

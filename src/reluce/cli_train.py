@@ -7,16 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from reluce._version import __version__
+from reluce.cli_train_report import report_json, report_tables
 from reluce.errors import Interrupted, OutputError, UsageError
 from reluce.io import demand_writable, replace_file
 
@@ -57,6 +55,9 @@ def train_command(
     subgradient: Annotated[
         bool, typer.Option("--subgradient", help="Put l1 into the loss, as published for LEO and ISA.")
     ] = False,
+    keep: Annotated[
+        str, typer.Option(metavar="N,N,..", help="At most so many inputs, and units of each hidden layer, are left.")
+    ] = "",
     stability: Annotated[float, typer.Option(metavar="S", help="Strength on units that are not stable.")] = 0.0,
     stability_kind: Annotated[str, typer.Option(metavar="hinge|rs", help="How stability is measured.")] = "hinge",
     domain: Annotated[
@@ -77,8 +78,13 @@ def train_command(
     lr: Annotated[
         float | None, typer.Option(metavar="RATE", help="Learning rate.  [default: 0.05 for sgd, 0.001 for adam]")
     ] = None,
+    nesterov: Annotated[bool, typer.Option("--nesterov", help="Nesterov's momentum for sgd.")] = False,
     decay: Annotated[str, typer.Option(metavar="cosine|step|none", help="How the learning rate falls.")] = "cosine",
     warmup: Annotated[float, typer.Option(metavar="SHARE", help="Part of training with a rising rate.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(metavar="S", help="Weight decay in the part of --polish.")] = 0.0,
+    centre: Annotated[
+        bool, typer.Option("--centre", help="Learn on centred inputs; the network takes them as they are.")
+    ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of all that is random.")] = 0,
     valid: Annotated[float, typer.Option(metavar="SHARE", help="Part of the training samples to validate on.")] = 0.1,
     patience: Annotated[
@@ -106,16 +112,20 @@ def train_command(
         polish=polish,
         optimizer=cast(Any, optimizer),
         lr=lr,
+        nesterov=nesterov,
         decay=cast(Any, decay),
         warmup=warmup,
         l1=_strengths("--l1", l1),
         rows=_strengths("--rows", rows),
         columns=_strengths("--columns", columns),
+        keep=_whole("--keep", keep),
         subgradient=subgradient,
         stability=stability,
         stability_kind=cast(Any, stability_kind),
         domain=_range(domain),
         ramp=ramp,
+        weight_decay=weight_decay,
+        centre=centre,
         valid=valid,
         patience=patience,
         shift=shift,
@@ -218,63 +228,13 @@ def _words(epoch: Epoch) -> str:
 
 def _report(trained: Trained, data: Path, json_file: Path | None, quiet: bool) -> None:
     if json_file is not None:
-        text = json.dumps(_json(trained, data), indent=2, allow_nan=False) + "\n"
+        text = json.dumps(report_json(trained, data), indent=2, allow_nan=False) + "\n"
         try:
             replace_file(json_file, text.encode())
         except OutputError as error:
             raise OutputError(f"{error}; the network is written") from None
     if not quiet:
-        _say(_tables(trained))
-
-
-def _accuracies(trained: Trained) -> dict[str, float | None]:
-    return {
-        "train": trained.train_accuracy,
-        "validation": trained.valid_accuracy,
-        "test": trained.test_accuracy,
-    }
-
-
-def _layers(trained: Trained) -> list[dict[str, Any]]:
-    """For each layer: how many weights, units and inputs it has, and how much of it is zero."""
-    room = _room()
-    entries = []
-    for number, weight in enumerate(room.weights(trained.model), 1):
-        present = (weight.detach() != 0).flatten(2).any(2) if weight.ndim > 2 else weight.detach() != 0
-        entries.append(
-            {
-                "layer": number,
-                "units": int(weight.shape[0]),
-                "weights": weight.numel(),
-                "zeros": int((weight == 0).sum()),
-                "zero_rows": int((~present.any(1)).sum()),
-                "zero_columns": int((~present.any(0)).sum()),
-            }
-        )
-    return entries
-
-
-def _json(trained: Trained, data: Path) -> dict[str, Any]:
-    return {
-        "reluce": __version__,
-        "data": str(data),
-        "recipe": json.loads(trained.recipe.to_json()),
-        "accuracy": _accuracies(trained),
-        "epochs": [asdict(epoch) for epoch in trained.history],
-        "layers": _layers(trained),
-    }
-
-
-def _tables(trained: Trained) -> Group:
-    layers = Table("layer", title="Layers", title_justify="left")
-    for heading in ("units", "weights", "zeros", "units whose row is zero", "columns that are zero"):
-        layers.add_column(heading, justify="right")
-    for entry in _layers(trained):
-        share = f"{entry['zeros'] / entry['weights']:.1%}"
-        counts = (entry["units"], entry["weights"], share, entry["zero_rows"], entry["zero_columns"])
-        layers.add_row(str(entry["layer"]), *(count if isinstance(count, str) else f"{count:,}" for count in counts))
-    found = {name: value for name, value in _accuracies(trained).items() if value is not None}
-    return Group(layers, "Accuracy: " + ", ".join(f"{name} {value:.2%}" for name, value in found.items()))
+        _say(report_tables(trained))
 
 
 def _say(what: Group) -> None:

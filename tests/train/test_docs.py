@@ -29,10 +29,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_python_shown(here: Path) -> None:
     norm = nn.BatchNorm1d(8)
     names = {name: getattr(reluce.train, name) for name in reluce.train.__all__}
-    model = nn.Sequential(nn.Linear(4, 8), norm, nn.ReLU(), nn.Linear(8, 2))
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     names |= {"torch": torch, "Path": Path, "model": model, "norm": norm, "epochs": 2, "loader": range(5)}
     shown = blocks("python")
-    assert len(shown) == 3
+    assert len(shown) == 4
     for code in shown:
         exec(code.replace("l1=1e-4)", "l1=1e-4, epochs=1)"), names)
     (inline,) = re.findall(r"`(\{\*\*penalise.*?\})`", TEXT)
@@ -42,7 +42,7 @@ def test_the_python_shown(here: Path) -> None:
 
 def test_the_commands_shown(here: Path) -> None:
     commands = [line.split()[1:] for block in blocks("sh") for line in block.splitlines() if line.startswith("reluce ")]
-    assert [command[0] for command in commands] == ["train", "compress"]
+    assert [command[0] for command in commands] == ["train", "compress", "train"]
     for command in commands:
         more = ["--epochs", "1"] if command[0] == "train" else []
         assert _run([*command, *more, "--quiet"]) == 0
@@ -50,7 +50,8 @@ def test_the_commands_shown(here: Path) -> None:
 
 
 def test_every_public_piece_is_described() -> None:
-    for name in ("L1", "SparseGroup", "Proximal", "penalise", "freeze_zeros", "stability_penalty", "Recipe", "fit"):
+    pieces = ("L1", "L2", "SparseGroup", "Proximal", "penalise", "KeepGroups", "freeze_zeros", "stability_penalty")
+    for name in (*pieces, "Recipe", "fit"):
         assert name in TEXT
 
 

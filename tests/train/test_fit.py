@@ -47,6 +47,7 @@ RECIPES = {
     "another seed": replace(SHORT, seed=1, epochs=4),
     "early stop": replace(SHORT, patience=1),
     "adam": replace(SHORT, optimizer="adam", epochs=4),
+    "budget": replace(SHORT, l1=0.0, rows=1e-4, keep=(20, 8, 8), centre=True, nesterov=True, weight_decay=1e-2),
 }
 SHAPES_OF_CNN = [(6, 1, 3, 3), (6, 6, 3, 3), (12, 24), (10, 12)]
 

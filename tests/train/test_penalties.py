@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reluce.errors import UsageError
-from reluce.train import L1, Penalty, SparseGroup
+from reluce.train import L1, L2, Penalty, SparseGroup
 
 SHAPES = st.sampled_from([(3, 4), (1, 5), (5, 1), (2, 3, 2, 2)])
 STRENGTHS = st.sampled_from([0.0, 0.1, 0.5, 1.0])
@@ -77,7 +77,7 @@ def test_optimality_is_judged_sharply(v: torch.Tensor, l1: float, axis: int) -> 
 def test_no_other_point_is_better_where_the_map_is_exact(
     v: torch.Tensor, other: torch.Tensor, l1: float, rows: float, columns: float, step: float
 ) -> None:
-    for penalty in (L1(l1), SparseGroup(l1, rows), SparseGroup(l1, 0.0, columns)):
+    for penalty in (L1(l1), L2(l1), SparseGroup(l1, rows), SparseGroup(l1, 0.0, columns)):
         w = penalty.prox(v, step)
         found = objective(penalty, v, w, step)
         points = [v, torch.zeros_like(v), w * 0.99, w * 1.01]

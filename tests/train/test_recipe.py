@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from reluce.errors import UsageError
-from reluce.train import Constant, Cosine, Recipe, SparseGroup, Steps
+from reluce.train import Budget, Constant, Cosine, Recipe, SparseGroup, Steps
 
 
 def test_one_strength_is_for_all_layers_but_rows_leave_the_output_out() -> None:
@@ -27,6 +27,18 @@ def test_the_phases() -> None:
     assert Recipe(epochs=1, l1=1e-4, polish=0.9).polishing == 0
 
 
+def test_a_budget_is_reached_before_the_polishing() -> None:
+    recipe = Recipe(epochs=10, keep=(50, 20, 20), polish=0.4)
+    assert recipe.polishing == 4
+    assert recipe.budget == Budget((50, 20, 20), 0.1 * 0.6, 0.9 * 0.6)
+    assert Recipe().budget is None
+
+
+def test_weight_decay_holds_at_the_end_with_and_without_penalties() -> None:
+    for recipe in (Recipe(epochs=10, polish=0.4), Recipe(epochs=10, polish=0.4, l1=1e-4)):
+        assert [recipe.decay_schedule(k / 10) for k in range(10)] == [*[0] * 6, *[1] * 4]
+
+
 @pytest.mark.parametrize("epochs", range(1, 40))
 def test_the_penalty_ends_at_the_first_step_of_polishing(epochs: int) -> None:
     recipe, batches = Recipe(epochs=epochs, l1=1e-4, polish=0.3, ramp=0.0), 7
@@ -42,6 +54,8 @@ def test_learning_rates() -> None:
 
 
 def test_as_json_and_back() -> None:
+    dense = Recipe(widths=(7,), keep=(5, 3), centre=True, nesterov=True, weight_decay=0.1)
+    assert Recipe.from_json(dense.to_json()) == dense
     recipe = Recipe(widths=(7,), channels=(2,), l1=(1e-4, 1e-5, 0.1), domain=(-1.0, 1.0), patience=3, valid=0.2)
     assert Recipe.from_json(recipe.to_json()) == recipe
     for text in ("{", "[]", "null", '{"width": 3}', '{"epochs": 0}'):
@@ -75,6 +89,12 @@ def test_as_json_and_back() -> None:
         ({"milestones": (1.5,)}, "milestones is (1.5,)"),
         ({"patience": 0}, "patience is 0"),
         ({"patience": 3, "valid": 0.0}, "patience needs a validation split; give valid, such as 0.1"),
+        ({"keep": (100, 50)}, "keep has 2 numbers for 2 hidden layers; give one for the inputs, and one for each"),
+        ({"keep": (100, 0, 50)}, "keep is (100, 0, 50); give a tuple of whole numbers above 0"),
+        ({"keep": (100, 5, 5), "channels": (3,)}, "keep is for dense networks; leave out channels"),
+        ({"centre": True, "channels": (3,)}, "centre is for dense networks; leave out channels"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0; give a number >= 0"),
+        ({"nesterov": True, "momentum": 0.0}, "momentum is 0.0; give a number above 0 for nesterov"),
         ({"subgradient": True, "rows": 1e-4}, "a recipe by subgradient has l1 only; leave out rows and columns"),
     ],
     ids=str,

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from reluce.train import Constant, Cosine, Product, Ramp, Schedule, Steps, Window
+from reluce.train import After, Constant, Cosine, Product, Ramp, Schedule, Steps, Window
 
 CASES: list[tuple[Schedule, list[float]]] = [  # at 0, 1/4, 1/2, 3/4, 1
     (Constant(), [1, 1, 1, 1, 1]),
@@ -11,6 +11,7 @@ CASES: list[tuple[Schedule, list[float]]] = [  # at 0, 1/4, 1/2, 3/4, 1
     (Ramp(0.0), [1, 1, 1, 1, 1]),
     (Window(0.75), [1, 1, 1, 0, 0]),
     (Window(1.0), [1, 1, 1, 1, 0]),
+    (After(0.5), [0, 0, 1, 1, 1]),
     (Product(Ramp(0.5), Window(0.75)), [0, 0.5, 1, 0, 0]),
     (Cosine(), [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]),
     (Cosine(end=0.5), [1, 0.5 + (1 + math.sqrt(0.5)) / 4, 0.75, 0.5 + (1 - math.sqrt(0.5)) / 4, 0.5]),

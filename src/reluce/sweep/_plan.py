@@ -77,12 +77,13 @@ class Plan:
 
 
 def recipes_for(base: Recipe, strengths: Iterable[float], penalties: Iterable[str] = ("l1",)) -> dict[float, Recipe]:
-    """A recipe for each strength, and one without any penalty for 0, which is always among them.
+    """A recipe for each strength, and one without any penalty or budget for 0, which is always among them.
 
     Parameters
     ----------
     base
-        What all have in common. The penalties that it has besides those that are swept hold for all strengths but 0.
+        What all have in common. The penalties that it has besides those that are swept, and its budget (``keep``), hold
+        for all strengths but 0.
     strengths
         Numbers >= 0.
     penalties
@@ -103,7 +104,7 @@ def recipes_for(base: Recipe, strengths: Iterable[float], penalties: Iterable[st
     if not swept:
         raise UsageError(f"nothing is swept; give some of {', '.join(PENALTIES)}")
     given: dict[str, Any] = dict.fromkeys(PENALTIES, 0.0)
-    recipes = {0.0: replace(base, **given)}
+    recipes = {0.0: replace(base, **given, keep=())}
     for strength in strengths:
         if strength:
             changed: dict[str, Any] = dict.fromkeys(swept, float(strength))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,15 @@ from torch.nn.functional import cross_entropy
 
 from reluce.errors import UsageError
 from reluce.train._augment import augmented
+from reluce.train._budget import KeepGroups
+from reluce.train._centre import UNCENTRED, Centre, deviations
 from reluce.train._checkpoint import read_checkpoint, write_checkpoint
 from reluce.train._data import Data, Samples
 from reluce.train._freeze import freeze_zeros
 from reluce.train._layers import share_of_zeros, weights
 from reluce.train._model import build, image_shape
 from reluce.train._onnx import METADATA, to_onnx
+from reluce.train._penalties import L2
 from reluce.train._proximal import Proximal, penalise
 from reluce.train._random import generator
 from reluce.train._recipe import Recipe
@@ -125,13 +128,13 @@ def fit(
         return run.result()
 
 
-def accuracy(model: nn.Module, samples: Samples) -> float:
-    """Which part of some samples a network puts into the right class."""
+def accuracy(model: nn.Module, samples: Samples, centre: Centre = UNCENTRED) -> float:
+    """Which part of some samples, centred first where that is asked for, a network puts into the right class."""
     right = 0
     with torch.no_grad():
         for start in range(0, len(samples), TOGETHER):
             part = slice(start, start + TOGETHER)
-            right += int((model(samples.inputs(part)).argmax(1) == samples.y[part]).sum())
+            right += int((model(centre(samples.inputs(part))).argmax(1) == samples.y[part]).sum())
     return right / len(samples)
 
 
@@ -146,6 +149,13 @@ def _deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
+class _Hook(Protocol):
+    """What an optimizer calls after each step."""
+
+    def remove(self) -> None:
+        """End that."""
+
+
 class _Run:
     """The state of a run between two epochs: the network, its optimizer, what came out so far."""
 
@@ -158,17 +168,15 @@ class _Run:
         self.optimizer = _optimizer(self.model, recipe)
         self.batches = math.ceil(len(self.samples) / recipe.batch)
         self.steps = recipe.epochs * self.batches
-        self.low, self.high = (torch.full(data.train.shape, end) for end in recipe.domain or data.range)
+        self.centre = Centre.of(self.samples) if recipe.centre else UNCENTRED
+        self.deviation = deviations(self.samples) if recipe.keep else None
+        ends = recipe.domain or data.range
+        self.low, self.high = (self.centre(torch.full(data.train.shape, end)) for end in ends)
         self.history: list[Epoch] = []
         self.best: dict[str, Tensor] | None = None
         self.digest = "" if checkpoint is None else data.digest
         if checkpoint is not None:
             self._restore(read_checkpoint(checkpoint, recipe.to_json(), self.digest))
-        self.proximal: Proximal | None = None
-        if recipe.penalised and not recipe.subgradient:
-            penalties = penalise(self.model, recipe.penalties)
-            self.proximal = Proximal(self.optimizer, penalties, recipe.penalty_schedule, self.steps)
-            self.proximal.done = len(self.history) * self.batches
 
     def _restore(self, state: dict[str, Any] | None) -> None:
         if state is None:
@@ -199,8 +207,7 @@ class _Run:
         """One epoch more."""
         number, recipe = len(self.history), self.recipe
         polishing = number >= recipe.epochs - recipe.polishing
-        # Frozen anew for each epoch, so that it is the same after a checkpoint.
-        frozen = freeze_zeros(self.optimizer, self.model) if polishing else None
+        hooks = self._hooks(polishing)
         order = torch.randperm(len(self.samples), generator=generator(recipe.seed, "order", number))
         chances = generator(recipe.seed, "augmentation", number)
         total = torch.zeros((), dtype=torch.float64)
@@ -208,10 +215,28 @@ class _Run:
             x = self.samples.inputs(index)
             if recipe.shift or recipe.flip:
                 x = augmented(x, recipe.shift, recipe.flip, chances)
-            total += self._step(x, self.samples.y[index], (number * self.batches + batch) / self.steps) * len(index)
-        if frozen is not None:
-            frozen.remove()
+            total += self._step(
+                self.centre(x), self.samples.y[index], (number * self.batches + batch) / self.steps
+            ) * len(index)
+        for hook in hooks:
+            hook.remove()
         self._record(number + 1, float(total) / len(self.samples))
+
+    def _hooks(self, polishing: bool) -> list[_Hook]:
+        """What follows each step of the optimizer, made anew for each epoch: so it is the same after a checkpoint."""
+        recipe, done = self.recipe, len(self.history) * self.batches
+        hooks: list[Proximal | KeepGroups] = []
+        if recipe.weight_decay:
+            penalties = penalise(self.model, L2(recipe.weight_decay))
+            hooks.append(Proximal(self.optimizer, penalties, recipe.decay_schedule, self.steps))
+        if recipe.penalised and not recipe.subgradient and not polishing:
+            penalties = penalise(self.model, recipe.penalties)
+            hooks.append(Proximal(self.optimizer, penalties, recipe.penalty_schedule, self.steps))
+        if recipe.budget is not None and not polishing:
+            hooks.append(KeepGroups(self.optimizer, self.model, recipe.budget, self.steps, self.deviation))
+        for hook in hooks:
+            hook.done = done
+        return [*hooks, *([freeze_zeros(self.optimizer, self.model)] if polishing else [])]
 
     def _step(self, x: Tensor, y: Tensor, progress: float) -> Tensor:
         recipe = self.recipe
@@ -232,7 +257,7 @@ class _Run:
     def _record(self, number: int, loss: float) -> None:
         if not math.isfinite(loss):
             raise UsageError(f"training diverged: the loss is {loss} in epoch {number}; lower the learning rate (lr)")
-        reached = None if self.valid is None else accuracy(self.model, self.valid)
+        reached = None if self.valid is None else accuracy(self.model, self.valid, self.centre)
         self.history.append(Epoch(number, loss, reached, share_of_zeros(self.model)))
         phase = [epoch.valid or 0.0 for epoch in self.history[self._last_phase :]]
         if self.recipe.patience is not None and phase and phase.index(max(phase)) == len(phase) - 1:
@@ -256,9 +281,9 @@ class _Run:
         """What came out."""
         if self.best is not None:
             self.model.load_state_dict(self.best)
-        model = self.model.eval()
-        for parameter in model.parameters():
+        for parameter in self.model.parameters():
             parameter.grad = None
+        model = self.centre.folded(self.model).eval()
         learned = accuracy(model, self.samples)
         valid, test = (None if part is None else accuracy(model, part) for part in (self.valid, self.data.test))
         return Trained(model, tuple(self.history), learned, valid, test, self.recipe, self.data.train.shape)
@@ -267,4 +292,4 @@ class _Run:
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), lr=recipe.rate)
-    return torch.optim.SGD(model.parameters(), lr=recipe.rate, momentum=recipe.momentum)
+    return torch.optim.SGD(model.parameters(), lr=recipe.rate, momentum=recipe.momentum, nesterov=recipe.nesterov)

@@ -3,6 +3,7 @@ r"""Penalties on weights, and their proximal maps.
 The proximal map of a penalty P with step t takes V to the W that minimises ``1/2 |W - V|^2 + t P(W)``.
 
     l1 |W|_1               soft threshold: sign(v) max(|v| - t l1, 0) for every weight
+    d/2 |W|_2^2            weight decay:    v / (1 + t d)
     g sum_r s |W_r|_2      shrunk groups:  V_r max(1 - t g s / |V_r|, 0) for every row r (or column)
 
 with s the root of the number of weights in the group, so that one strength means the same for l1 and for groups of
@@ -66,6 +67,30 @@ class L1:
 
 
 @dataclass(frozen=True)
+class L2:
+    """Half the sum of squares, times ``strength``: weight decay, which pulls and makes no zeros.
+
+    Parameters
+    ----------
+    strength
+        At least 0.
+    """
+
+    strength: float
+
+    def __post_init__(self) -> None:
+        _demand_strengths(self)
+
+    def value(self, weight: Tensor) -> Tensor:
+        """``strength / 2 * |W|_2^2``."""
+        return self.strength / 2 * weight.square().sum()
+
+    def prox(self, weight: Tensor, step: float) -> Tensor:
+        """``W / (1 + step * strength)``."""
+        return weight / (1 + step * self.strength)
+
+
+@dataclass(frozen=True)
 class SparseGroup:
     """Absolute values, and norms of rows and columns.
 
@@ -107,7 +132,7 @@ class SparseGroup:
         return weight
 
 
-def _demand_strengths(penalty: L1 | SparseGroup) -> None:
+def _demand_strengths(penalty: L1 | L2 | SparseGroup) -> None:
     for field in fields(penalty):
         strength = getattr(penalty, field.name)
         if not (isinstance(strength, int | float) and 0 <= strength < math.inf):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from reluce.errors import UsageError
+from reluce.train._budget import Budget
 from reluce.train._penalties import SparseGroup
-from reluce.train._schedule import Constant, Cosine, Product, Ramp, Schedule, Steps, Window
+from reluce.train._schedule import After, Constant, Cosine, Product, Ramp, Schedule, Steps, Window
 from reluce.train._stability import StabilityKind
 
 Strength = float | tuple[float, ...]
@@ -38,14 +39,20 @@ class Recipe:
         Passes over the training samples, samples of a step, and the seed of all that is random.
     polish
         Which part of the epochs, at the end, has no l1 and no groups any more; zeros stay zero then.
-    optimizer, lr, momentum
-        ``sgd`` with momentum, or ``adam``; ``lr`` is 0.05 for the one, 0.001 for the other, where ``None``.
+    optimizer, lr, momentum, nesterov
+        ``sgd`` with momentum (Nesterov's, or plain), or ``adam``; ``lr`` is 0.05 for the one, 0.001 for the other,
+        where ``None``.
     decay, milestones, warmup
         Of the learning rate: ``cosine`` down to 0, ``step`` (a tenth at each milestone, parts of training), ``none``; a
         cosine may begin with a linear warm-up over a part of training.
     l1, rows, columns
         Strengths: of single weights, of rows (units) and of columns (who reads a unit). A single number for ``rows``
         leaves the output layer out, whose rows are classes.
+    keep
+        A budget, for dense networks: how many inputs may be left, then how many units of each hidden layer; they go
+        one after the other before the polishing. Where a number is no less than there are, all stay.
+    weight_decay
+        A pull on all weights towards zero, in the last part of training (``polish``), with and without penalties.
     subgradient
         Whether l1 is part of the loss, as published for LEO and ISA, instead of a proximal step.
     stability, stability_kind, domain
@@ -58,6 +65,9 @@ class Recipe:
     patience
         Stop where the validation accuracy has not become better for so many epochs of the last phase (of the polishing,
         if there is any); the best epoch of that phase is the result. ``None``: train to the end.
+    centre
+        Whether dense networks learn on (x - mean) / deviation, with two numbers of the training data that are folded
+        into the first layer in the end: the result takes x as it is.
     shift, flip
         Augmentation of images: by up to so many pixels up, down, left and right; mirrored half of the time.
 
@@ -76,12 +86,15 @@ class Recipe:
     optimizer: Optimizer = "sgd"
     lr: float | None = None
     momentum: float = 0.9
+    nesterov: bool = False
     decay: Decay = "cosine"
     milestones: tuple[float, ...] = (50 / 121, 100 / 121)
     warmup: float = 0.0
     l1: Strength = 0.0
     rows: Strength = 0.0
     columns: Strength = 0.0
+    keep: tuple[int, ...] = ()
+    weight_decay: float = 0.0
     subgradient: bool = False
     stability: float = 0.0
     stability_kind: StabilityKind = "hinge"
@@ -89,6 +102,7 @@ class Recipe:
     ramp: float = 0.1
     valid: float = 0.1
     patience: int | None = None
+    centre: bool = False
     shift: int = 0
     flip: bool = False
 
@@ -104,6 +118,9 @@ class Recipe:
             _demand(getattr(self, name) in known, name, getattr(self, name), f"one of {', '.join(known)}")
         _demand(self.lr is None or 0 < self.lr < math.inf, "lr", self.lr, "a number above 0")
         _demand(0 <= self.stability < math.inf, "stability", self.stability, "a number >= 0")
+        _demand(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a number >= 0")
+        _demand(not self.nesterov or self.momentum > 0, "momentum", self.momentum, "a number above 0 for nesterov")
+        self._demand_dense()
         ends = self.domain
         _demand(ends is None or -math.inf < ends[0] <= ends[1] < math.inf, "domain", ends, "two finite ends")
         if self.subgradient and (any(self.strengths("rows")) or any(self.strengths("columns"))):
@@ -111,8 +128,16 @@ class Recipe:
         if self.patience is not None and not self.valid:
             raise UsageError("patience needs a validation split; give valid, such as 0.1")
 
+    def _demand_dense(self) -> None:
+        if self.keep and len(self.keep) != len(self.widths) + 1:
+            numbers = f"{len(self.keep)} numbers for {len(self.widths)} hidden layers"
+            raise UsageError(f"keep has {numbers}; give one for the inputs, and one for each hidden layer")
+        for name in ("keep", "centre"):
+            if getattr(self, name) and self.channels:
+                raise UsageError(f"{name} is for dense networks; leave out channels")
+
     def _demand_sizes(self) -> None:
-        for name in ("widths", "channels"):
+        for name in ("widths", "channels", "keep"):
             sizes = getattr(self, name)
             sound = isinstance(sizes, tuple) and all(_whole(size, 1) for size in sizes)
             _demand(sound, name, sizes, "a tuple of whole numbers above 0")
@@ -139,8 +164,18 @@ class Recipe:
 
     @property
     def polishing(self) -> int:
-        """How many epochs polish, at the end: none without penalties, and the first one never."""
-        return min(round(self.polish * self.epochs), self.epochs - 1) if self.penalised else 0
+        """How many epochs polish, at the end: none without penalties or a budget, and the first one never."""
+        return self._last if self.penalised or self.keep else 0
+
+    @property
+    def _last(self) -> int:
+        return min(round(self.polish * self.epochs), self.epochs - 1)
+
+    @property
+    def budget(self) -> Budget | None:
+        """Of inputs and units: what has to go is gone some time before the polishing."""
+        before = (self.epochs - self.polishing) / self.epochs
+        return Budget(self.keep, 0.1 * before, 0.9 * before) if self.keep else None
 
     @property
     def rate_schedule(self) -> Schedule:
@@ -153,6 +188,11 @@ class Recipe:
     def penalty_schedule(self) -> Schedule:
         """Of l1, rows and columns."""
         return Product(Ramp(self.ramp), Window((self.epochs - self.polishing) / self.epochs))
+
+    @property
+    def decay_schedule(self) -> Schedule:
+        """Of weight_decay."""
+        return After((self.epochs - self._last) / self.epochs)
 
     @property
     def stability_schedule(self) -> Schedule:

@@ -44,6 +44,16 @@ class Window:
 
 
 @dataclass(frozen=True)
+class After:
+    """0 until ``since``, 1 from there on."""
+
+    since: float
+
+    def __call__(self, progress: float) -> float:
+        return 1.0 if progress >= self.since else 0.0
+
+
+@dataclass(frozen=True)
 class Product:
     """Two schedules at once: ``Product(Ramp(0.1), Window(0.7))`` comes on slowly and goes off again."""
 
