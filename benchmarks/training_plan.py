@@ -52,25 +52,32 @@ class Size:
     seconds: float = 60.0
 
 
+Budget = tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Ours:
     """One network of the part ``ours``: what it learns, how, and the budgets to choose from.
 
-    ``groups`` are the strengths on inputs and on units, ``selection`` the seeds that the choice is made with.
+    A budget has the inputs and the units of each layer that stay; or a single number below 1, which is the strength of
+    a sparse-group lasso without a budget. ``groups`` are the strengths on inputs and on units that go with a budget,
+    ``selection`` the seeds that the choice is made with.
     """
 
     name: str
     data: str
     recipe: Recipe
-    budgets: tuple[tuple[int, ...], ...]
+    budgets: tuple[Budget, ...]
     groups: tuple[float, float] = (1e-4, 2e-5)
     selection: tuple[int, ...] = (0,)
 
-    def with_budget(self, budget: tuple[int, ...]) -> Recipe:
-        """The same recipe with a budget, and the mild group lasso that goes with it."""
+    def with_budget(self, budget: Budget) -> Recipe:
+        """The same recipe with a budget, and the mild group lasso that goes with it; or with the lasso alone."""
+        if len(budget) == 1:
+            return replace(self.recipe, l1=budget[0], rows=budget[0], columns=budget[0])
         inputs, units = self.groups
         columns = (inputs, *[units] * len(self.recipe.widths))
-        return replace(self.recipe, keep=budget, rows=units, columns=columns)
+        return replace(self.recipe, keep=tuple(map(int, budget)), rows=units, columns=columns)
 
 
 MNIST = Recipe(epochs=15, lr=0.1, nesterov=True, warmup=0.02, ramp=0.2, polish=0.4, weight_decay=3e-4, valid=0.1)
@@ -81,8 +88,8 @@ NETWORKS = (
     Ours(
         "MNIST 2x100",
         "mnist",
-        replace(MNIST, widths=(100,) * 2, batch=64, epochs=30),
-        ((400, 95, 95), (350, 90, 90), (300, 90, 90), (250, 80, 80)),
+        Recipe(widths=(100,) * 2, epochs=30, valid=0.1),
+        ((3e-5,), (4e-5,), (5e-5,), (7e-5,), (1e-4,)),
         selection=(0, 1),
     ),
     Ours(
@@ -177,11 +184,11 @@ def published_recipe(part: str, row: Published) -> Recipe:
     return replace(plain, lr=0.05) if part == "leo" else replace(plain, lr=0.01, decay="step")
 
 
-ABLATED, ALONE = NETWORKS[0], (1e-4,)
+ABLATED, ALONE = NETWORKS[2], (1e-4,)
 """The network of the ablation, and the strengths at which regularisers stand alone."""
 
 
-def ablations(budget: tuple[int, ...]) -> dict[str, Recipe]:
+def ablations(budget: Budget) -> dict[str, Recipe]:
     """What is left out, and what stands alone."""
     whole, plain = ABLATED.with_budget(budget), ABLATED.recipe
     loss = replace(plain, subgradient=True)
@@ -192,7 +199,7 @@ def ablations(budget: tuple[int, ...]) -> dict[str, Recipe]:
         "without weight decay": replace(whole, weight_decay=0.0),
         "with L1 1e-5": replace(whole, l1=1e-5),
         "with stability 1e-4": replace(whole, stability=1e-4),
-        "budget alone": replace(plain, keep=budget),
+        "budget alone": replace(plain, keep=tuple(map(int, budget))),
     }
     alone |= {f"L1 in the loss alone, {s:g}": replace(loss, l1=s) for s in ALONE}
     alone |= {f"proximal L1 alone, {s:g}": replace(plain, l1=s) for s in ALONE}
@@ -216,7 +223,7 @@ def compression(trained: Job, level: str, size: Size, kind: Kind = "compress") -
     return Job(kind, name, spec | {"level": level, "seconds": size.seconds} | steps)
 
 
-def choices(network: Ours, size: Size) -> dict[tuple[int, ...], list[Job]]:
+def choices(network: Ours, size: Size) -> dict[Budget, list[Job]]:
     """The runs that the choice of a budget is made by; those without one under ``()``."""
     seeds = [seed for seed in network.selection if seed in size.seeds] or size.seeds[:1]
     recipes = {(): network.recipe} | {budget: network.with_budget(budget) for budget in network.budgets}
@@ -226,11 +233,16 @@ def choices(network: Ours, size: Size) -> dict[tuple[int, ...], list[Job]]:
     }
 
 
-def _named(network: Ours, budget: tuple[int, ...]) -> str:
-    return network.name + (f" budget {','.join(map(str, budget))}" if budget else " plain")
+def _named(network: Ours, budget: Budget) -> str:
+    return network.name + (f" {listed(budget)}" if budget else " plain")
 
 
-def chosen(network: Ours, size: Size, done: Mapping[str, Json]) -> tuple[int, ...] | None:
+def listed(budget: Budget) -> str:
+    """A budget, or a strength, in words."""
+    return f"strength {budget[0]:g}" if len(budget) == 1 else "budget " + ",".join(map(str, budget))
+
+
+def chosen(network: Ours, size: Size, done: Mapping[str, Json]) -> Budget | None:
     """The budget that is taken; ``None`` where runs are missing."""
     jobs = choices(network, size)
     if any(job.key not in done for runs in jobs.values() for job in runs):
@@ -240,10 +252,10 @@ def chosen(network: Ours, size: Size, done: Mapping[str, Json]) -> tuple[int, ..
     return min(enough, key=parameters) if enough else max(network.budgets, key=parameters)
 
 
-def parameters(budget: Sequence[int], classes: int = 10) -> int:
-    """Of the network that a budget leaves."""
+def parameters(budget: Budget, classes: int = 10) -> float:
+    """Of the network that a budget leaves; of a strength something that falls as it rises."""
     sizes = (*budget, classes)
-    return sum(prod(pair) + pair[1] for pair in pairwise(sizes))
+    return -budget[0] if len(budget) == 1 else sum(prod(pair) + pair[1] for pair in pairwise(sizes))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -251,7 +263,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def finals(network: Ours, budget: tuple[int, ...], size: Size) -> dict[str, list[Job]]:
+def finals(network: Ours, budget: Budget, size: Size) -> dict[str, list[Job]]:
     """The runs that count, plain and with the budget."""
     recipes = {"plain": network.recipe, "ours": network.with_budget(budget)}
     names = {"plain": _named(network, ()), "ours": _named(network, budget)}
@@ -267,7 +279,7 @@ def published(part: str, row: Published, size: Size) -> list[Job]:
     return [training(name, row.data, replace(recipe, seed=s), size) for s in size.seeds]
 
 
-def ablated(budget: tuple[int, ...], size: Size) -> dict[str, Job]:
+def ablated(budget: Budget, size: Size) -> dict[str, Job]:
     """One run for each ablation, with the first seed."""
     return {
         name: training(f"ablation: {name}", ABLATED.data, replace(recipe, seed=size.seeds[0]), size)

@@ -26,6 +26,7 @@ from training_plan import (
     chosen,
     compression,
     finals,
+    listed,
     parameters,
     published,
 )
@@ -108,7 +109,7 @@ def _ours(size: Size, done: Done) -> Iterable[Table | str]:
             network.name,
             f"{len(ours)}",
             f"{jobs['ours'][0].spec['recipe']['epochs']}",
-            ",".join(map(str, budget)),
+            listed(budget),
             _spread(plain),
             _spread(ours),
             f"{mean(ours) - mean(plain):+.2f}" if plain and ours else "-",
@@ -140,10 +141,10 @@ def _selection(size: Size, done: Done) -> Table:
     for network in NETWORKS:
         taken = chosen(network, size, done)
         for budget, jobs in choices(network, size).items():
-            count = f"{parameters(budget):,}" if budget else ""
+            count = f"{parameters(budget):,}" if len(budget) > 1 else ""
             mark = "*" if budget and budget == taken else ""
-            name, listed = (network.name, "plain") if not budget else ("", ",".join(map(str, budget)))
-            table.add_row(name, listed, count, _spread(_accuracy(jobs, done, "valid")), mark)
+            name, words = (network.name, "plain") if not budget else ("", listed(budget))
+            table.add_row(name, words, count, _spread(_accuracy(jobs, done, "valid")), mark)
     return table
 
 

@@ -106,7 +106,7 @@ def rebase_layer(
 
 def _width(pattern: Sandwich) -> int:
     assert isinstance(pattern.before.op, Dense)
-    return pattern.before.op.weight.shape[1]
+    return int(pattern.before.op.weight.shape[1])
 
 
 def _oriented(original: Original, state: Rewritten, pattern: Sandwich, found: list[Class], half: Array) -> list[Class]:
