@@ -81,8 +81,8 @@ NETWORKS = (
     Ours(
         "MNIST 2x100",
         "mnist",
-        replace(MNIST, widths=(100,) * 2, batch=64),
-        ((300, 90, 90), (250, 80, 80), (200, 75, 70)),
+        replace(MNIST, widths=(100,) * 2, batch=64, epochs=30),
+        ((400, 95, 95), (350, 90, 90), (300, 90, 90), (250, 80, 80)),
         selection=(0, 1),
     ),
     Ours(
@@ -95,8 +95,8 @@ NETWORKS = (
     Ours(
         "MNIST 5x100",
         "mnist",
-        replace(MNIST, widths=(100,) * 5, lr=0.05),
-        ((350, 80, 60, 50, 50, 50), (250, 70, 50, 40, 40, 40), (200, 70, 50, 40, 30, 30)),
+        replace(MNIST, widths=(100,) * 5, lr=0.05, epochs=30),
+        ((350, 80, 60, 50, 50, 50), (300, 75, 55, 45, 45, 45), (250, 70, 50, 40, 40, 40)),
         (1e-4, 1e-5),
         selection=(0, 1),
     ),
@@ -110,7 +110,7 @@ NETWORKS = (
         "CIFAR-10 2x400",
         "cifar10",
         replace(CIFAR, widths=(400,) * 2, weight_decay=1e-3),
-        ((400, 180, 80), (350, 160, 80), (300, 150, 60)),
+        ((800, 250, 100), (550, 220, 100), (400, 180, 80), (350, 160, 80), (300, 150, 60)),
     ),
 )
 
@@ -177,14 +177,17 @@ def published_recipe(part: str, row: Published) -> Recipe:
     return replace(plain, lr=0.05) if part == "leo" else replace(plain, lr=0.01, decay="step")
 
 
-ABLATED = NETWORKS[0]
+ABLATED, ALONE = NETWORKS[0], (1e-4,)
+"""The network of the ablation, and the strengths at which regularisers stand alone."""
 
 
 def ablations(budget: tuple[int, ...]) -> dict[str, Recipe]:
-    """What is left out, and what stands alone (at a few strengths, to compare at similar accuracy)."""
+    """What is left out, and what stands alone."""
     whole, plain = ABLATED.with_budget(budget), ABLATED.recipe
     loss = replace(plain, subgradient=True)
     alone = {
+        "plain": plain,
+        "ours": whole,
         "without the budget": replace(whole, keep=()),
         "without rows": replace(whole, rows=0.0),
         "without columns": replace(whole, columns=0.0),
@@ -193,10 +196,10 @@ def ablations(budget: tuple[int, ...]) -> dict[str, Recipe]:
         "with stability 1e-4": replace(whole, stability=1e-4),
         "budget alone": replace(plain, keep=budget),
     }
-    alone |= {f"L1 in the loss alone, {s:g}": replace(loss, l1=s) for s in (5e-5, 1e-4, 2e-4)}
-    alone |= {f"proximal L1 alone, {s:g}": replace(plain, l1=s) for s in (5e-5, 1e-4, 2e-4)}
-    alone |= {f"rows alone, {s:g}": replace(plain, rows=s) for s in (5e-5, 1e-4, 2e-4)}
-    alone |= {f"columns alone, {s:g}": replace(plain, columns=s) for s in (5e-5, 1e-4, 2e-4)}
+    alone |= {f"L1 in the loss alone, {s:g}": replace(loss, l1=s) for s in ALONE}
+    alone |= {f"proximal L1 alone, {s:g}": replace(plain, l1=s) for s in ALONE}
+    alone |= {f"rows alone, {s:g}": replace(plain, rows=s) for s in ALONE}
+    alone |= {f"columns alone, {s:g}": replace(plain, columns=s) for s in ALONE}
     return alone | {"stability alone, 1e-3": replace(plain, stability=1e-3)}
 
 
@@ -299,7 +302,7 @@ def _ours(network: Ours, size: Size, done: Mapping[str, Json], whole: bool) -> I
 
 
 def _ablation(size: Size, done: Mapping[str, Json]) -> Iterator[Job]:
-    budget = chosen(ABLATED, size, done)
+    budget = chosen(NETWORKS[0], size, done)
     for job in ablated(budget, size).values() if budget is not None else ():
         yield job
         if job.key in done:
