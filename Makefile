@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo fuzz test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth bench-certificates bench-guard bench-hostile bench-crash bench-train train-example long clean
+.PHONY: help demo fuzz test lint bench bench-ways bench-decide bench-all bench-baselines bench-growth bench-certificates bench-guard bench-rewrites bench-train bench-hostile bench-crash train-example long clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,9 @@ bench-hostile: .venv/dev.stamp ## hostile and malformed files, adversarial cases
 
 bench-crash: .venv/core.stamp ## kill runs at random moments and let them go on; full and read-only disks (half an hour; root)
 	$(BIN)/python benchmarks/crash.py --data $(RELUCE_DATA)
+
+bench-rewrites: .venv/core.stamp ## what each rewrite takes out of real networks, and whether their order matters
+	$(BIN)/python benchmarks/rewrites.py --data $(RELUCE_DATA)
 
 bench-guard: .venv/core.stamp ## what guards answer on 100,000 inputs of real networks, and what they cost
 	$(BIN)/python benchmarks/guard.py --data $(RELUCE_DATA)

@@ -981,7 +981,7 @@ def bases(count: int, seed: int, folder: Path) -> list[Case]:
 
 
 PLANTED = ("duplicates", "positive multiples", "opposite pair", "hyperplane class", "affine class", "turned over",
-           "joint rank", "rank by fixed input", "linear layer", "lumping", "unread inputs")  # fmt: skip
+           "joint rank", "rank by fixed input", "linear layer", "lumping", "fixed inputs")  # fmt: skip
 """What the rewrites that make new units, claim multiples or put selections in take out again."""
 
 
@@ -993,10 +993,10 @@ def planted_bases(count: int, seed: int, folder: Path) -> list[Case]:
         number += 1
         generator = np.random.default_rng([seed, 5, number])
         kinds = [PLANTED[number % len(PLANTED)], *generator.choice(PLANTED[:-1], int(generator.integers(2)))]
-        inputs = 1 if "unread inputs" in kinds else 2
-        widths = entry(generator, [(inputs, 3, 3, 1), (inputs, 3, 2), (inputs, 2, 3, 2)])
+        widths = entry(generator, [(2, 3, 3, 1), (2, 3, 2), (2, 4, 2)])
+        active = (int(generator.integers(2)),) * (len(widths) - 2)
         try:
-            net = planted(core(int(generator.integers(6)), widths, (1,) * (len(widths) - 2)), kinds, number).net
+            net = planted(core(int(generator.integers(6)), widths, active), kinds, number).net
             result = quick(net.network, net.box, LEVELS[number % len(LEVELS)], folder, PROVERS["leaves"])
         except (AssertionError, ValueError):  # no such core, or nowhere to plant it
             continue

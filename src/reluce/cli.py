@@ -1,4 +1,4 @@
-"""The command line: ``reluce compress`` and ``reluce inspect``."""
+"""The command line: ``reluce compress`` and ``reluce inspect``; training is in ``cli_train`` and ``cli_sweep``."""
 
 from __future__ import annotations
 

@@ -18,13 +18,10 @@ from reluce_checker._exact import Exact, joined
 from reluce_checker._forms import Forms
 from reluce_checker._graph import Array, Graph, Node, Relu, objects
 from reluce_checker._intervals import Interval, interval
-from reluce_checker._linear import SLOPE_BITS, Backward, Slopes
+from reluce_checker._linear import CHUNK, SLOPE_BITS, Backward, Slopes
 
 MOST_CELLS = 1_000_000_000
 """Signs of splits that are looked at, a leaf once for every split above it."""
-
-CHUNK = 256
-"""Rows of one backward pass: bounds the memory."""
 
 
 def proved_intervals(

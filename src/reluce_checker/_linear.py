@@ -25,13 +25,16 @@ import numpy as np
 
 from reluce_checker._certificate import Multiples
 from reluce_checker._errors import NotProved
-from reluce_checker._exact import Exact
+from reluce_checker._exact import Exact, joined
 from reluce_checker._forms import Forms
 from reluce_checker._graph import Add, Array, BatchNorm, Constant, Dense, Graph, Node, Relu, Scale, Select
 from reluce_checker._intervals import Interval
 
 SLOPE_BITS = 12
 """Slopes are integer multiples of ``2**-SLOPE_BITS``."""
+
+CHUNK = 256
+"""Rows of one backward pass: bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,15 +91,16 @@ class Backward:
             claim, size = claims[name], self.graph.size(name)
             if name not in self.intervals or (claim.unit >= size).any() or (claim.to >= size).any():
                 raise NotProved(f"multiples of coordinates of {name!r} that the original does not have")
-            one_hot = np.full((len(claim.unit), size), 0, dtype=object)
-            one_hot[np.arange(len(claim.unit)), claim.unit] = 1
-            factor = np.full(one_hot.shape, 0.0)
-            factor[np.arange(len(claim.unit)), claim.to] = claim.factor
-            zeros = Exact.zeros((len(claim.unit),))
-            error, unbounded = self.largest(Functional({name: Exact(one_hot, 0) - Exact.of(factor)}, zeros, zeros))
-            if unbounded.any():
-                raise NotProved(f"{name!r} has multiples that are none: their difference is unbounded")
-            self._multiples[name] = claim, error
+            errors = [Exact.zeros((0,))]
+            for start in range(0, len(claim.unit), CHUNK):
+                part = slice(start, start + CHUNK)
+                differences = _differences(claim.unit[part], claim.to[part], claim.factor[part], size)
+                zeros = Exact.zeros((differences.shape[0],))
+                error, unbounded = self.largest(Functional({name: differences}, zeros, zeros))
+                if unbounded.any():
+                    raise NotProved(f"{name!r} has multiples that are none: their difference is unbounded")
+                errors.append(error)
+            self._multiples[name] = claim, joined(errors)
         if set(claims) - set(self._multiples):
             raise NotProved("multiples of a tensor that the original does not compute")
 
@@ -281,6 +285,15 @@ class Backward:
         functional.add(node.inputs[0], P * Exact(above, -SLOPE_BITS) + N * Exact(below, -SLOPE_BITS))
         if slopes.split is not None and slopes.beta is not None:
             functional.add(node.inputs[0], slopes.beta * Exact(slopes.split.astype(object), 0))
+
+
+def _differences(unit: Array, to: Array, factor: Array, size: int) -> Exact:
+    """Functionals ``z[unit] - factor z[to]``, a row for each."""
+    one_hot, rows = np.full((len(unit), size), 0, dtype=object), np.arange(len(unit))
+    one_hot[rows, unit] = 1
+    scaled, factors = np.full(one_hot.shape, 0, dtype=object), Exact.of(factor)
+    scaled[rows, to] = factors.mantissa
+    return Exact(one_hot, 0) - Exact(scaled, factors.exponent)
 
 
 def _gathered(A: Exact, places: Array, size: int) -> Exact:

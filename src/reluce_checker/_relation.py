@@ -357,7 +357,7 @@ class Relations:
             d, open_ = Exact.zeros(value.shape), np.arange(len(y.kept))
         if not open_.size:
             return d
-        if open_.size * self.original.size(y.of) > MOST:
+        if open_.size * max(self.original.size(y.of), self.original.size(y.over)) > MOST:
             if not y.copies or not self.backward.intervals[y.of].known[0, y.kept].all():
                 raise NotProved(f"tensor {output!r}: its relation has too many coefficients")
             return d
@@ -376,7 +376,8 @@ class Relations:
             raise NotProved(f"tensor {output!r} comes from a layer without inputs or outputs")
         form, positions = self.forms.dense(op), len(y.kept) // outputs
         largest = max(self.original.size(name) for name in (x.of, x.over, y.of, y.over))
-        if positions * max(outputs * positions, inputs) * largest > MOST:
+        blocks = outputs * inputs * positions**2 if positions > 1 else 0
+        if max(positions * max(outputs * positions, inputs) * largest, blocks) > MOST:
             raise NotProved(f"tensor {output!r}: its relation has too many coefficients")
         d = self.deviation[source].reshape(positions, inputs)
         carried = (d @ form.size).reshape(-1) if d.sign.any() else Exact.zeros((len(y.kept),))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checking import forward_intervals, fractions, graph_of, on_box
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
@@ -15,11 +16,9 @@ from oracle import at, cells, forward, whole_domain
 from strategies import Case, box_of, chain, networks
 from tiny_models import build
 
-from certificates import as_model
 from reluce.domain import Box
 from reluce.network import Network
 from reluce_checker import NotProved
-from reluce_checker._domain import enclosed
 from reluce_checker._exact import Exact
 from reluce_checker._forms import Forms
 from reluce_checker._graph import Graph, Monotone, Node, Relu
@@ -30,27 +29,6 @@ from reluce_checker._read import read_graph
 Array = np.ndarray[Any, Any]
 ONE = 1 << SLOPE_BITS
 seeds = st.integers(0, 2**32 - 1)
-
-
-def fractions(values: Exact) -> list[Fraction]:
-    return [Fraction(int(m)) * Fraction(2) ** values.exponent for m in values.mantissa.ravel()]
-
-
-def graph_of(network: Network) -> Graph:
-    return read_graph(as_model(network).SerializeToString())
-
-
-def forward_intervals(graph: Graph, forms: Forms, inputs: Mapping[str, Interval]) -> dict[str, Interval]:
-    found = dict(inputs)
-    for node in graph.nodes:
-        for name in node.outputs:
-            found[name] = interval(node, [found[source] for source in node.inputs], graph.size(name), forms)
-    return found
-
-
-def on_box(graph: Graph, box: Box) -> dict[str, Interval]:
-    ends = {name: enclosed((low.ravel(), box.upper[name].ravel())) for name, low in box.lower.items()}
-    return forward_intervals(graph, Forms(), ends)
 
 
 def corners(network: Network, box: Box) -> list[dict[str, list[Fraction]]]:

@@ -12,6 +12,7 @@ import pytest
 from certificates import (
     Text,
     linear,
+    multiples,
     relation,
     signs,
     touching_boxes,
@@ -35,7 +36,8 @@ def text() -> Text:
         touching_boxes(),
         points=[{"input": "x", "values": np.array([[0.5], [1.0]])}],
         slopes=[dict(SLOPES)],
-        relations=[relation("z2", "z2", [1, -1], [[1.0, 2.0]], [3.0], [1.0, 0.5])],
+        relations=[relation("z2", "z2", [1, -1], [[1.0, 2.0]], [3.0], [1.0, 0.5], over="z1")],
+        multiples=[multiples("z1", [1], [0], [-0.5])],
     )
     about = {name: {"sha256": 64 * "0", "bytes": 1} for name in ("original", "compressed")}
     return {**case.text, **about}
@@ -88,8 +90,14 @@ def test_the_certificate_itself_can_be_read() -> None:
     assert found.stable["z2"].inactive.tolist() == [0]
 
 
-TEXTS = {"tensor", "input", "output", "of", "producer", "sha256"}
-MISTAKES = [(path, wrong) for path in FIELDS for wrong in WRONG if wrong != "a text" or path[-1] not in TEXTS]
+TEXTS = {"tensor", "input", "output", "of", "over", "producer", "sha256"}
+OPTIONAL = {("multiples",), ("relations", 0, "over")}
+MISTAKES = [
+    (path, wrong)
+    for path in FIELDS
+    for wrong in WRONG
+    if (wrong != "a text" or path[-1] not in TEXTS) and (wrong != "gone" or path not in OPTIONAL)
+]
 
 
 @pytest.mark.parametrize(("path", "wrong"), MISTAKES)
@@ -161,6 +169,24 @@ BAD: list[tuple[Path, Any, str]] = [
     (("relations", 0, "kept"), array(0, 1, kind=i4), "'matrix': expected a row for each coordinate that is -1"),
     (("relations", 0, "factor"), array(1, kind=f8), "'factor': expected nothing, or a number that is not 0"),
     (("relations", 0, "factor"), array(1, 0, kind=f8), "'factor': expected nothing, or a number that is not 0"),
+    (("relations", 0, "factor"), array(1, -0.0, kind=f8), "'factor': expected nothing, or a number that is not 0"),
+    (("relations", 0, "factor"), array(1, np.inf, kind=f8), "'factor': expected finite numbers"),
+    (("relations", 0, "over"), 1, "'over': expected text"),
+    (("relations", 0, "over"), None, "'over': expected text"),
+    (("multiples",), {}, "'multiples': expected a list"),
+    (("multiples", 0), 1, "'multiples', entry 0: expected an object"),
+    (("multiples", 0, "tensor"), 1, "'tensor': expected text"),
+    (("multiples", 0, "unit"), array(1, kind=f8), "'unit': expected an array of 1 dimension.* of type i4"),
+    (("multiples", 0, "unit"), array(-1, kind=i4), "'unit': expected coordinates that are not negative"),
+    (("multiples", 0, "unit"), array(1, 1, kind=i4), "'to': expected a coordinate and a factor for each of 'unit'"),
+    (("multiples", 0, "unit"), array(0, kind=i4), "'unit': expected coordinates once, and none of 'to'"),
+    (("multiples", 0, "to"), array(-1, kind=i4), "'to': expected coordinates that are not negative"),
+    (("multiples", 0, "to"), array(1, kind=i4), "'unit': expected coordinates once, and none of 'to'"),
+    (("multiples", 0, "to"), array(0, 0, kind=i4), "'to': expected a coordinate and a factor for each of 'unit'"),
+    (("multiples", 0, "factor"), array(1, kind=i4), "'factor': expected an array of 1 dimension.* of type f8"),
+    (("multiples", 0, "factor"), array(np.nan, kind=f8), "'factor': expected finite numbers"),
+    (("multiples", 0, "factor"), array(-np.inf, kind=f8), "'factor': expected finite numbers"),
+    (("multiples", 0, "factor"), array(1, 2, kind=f8), "'to': expected a coordinate and a factor for each of 'unit'"),
     (("relations", 0, "matrix"), np.zeros((2, 2)), "'matrix': expected a row for each coordinate that is -1"),
     (("relations", 0, "matrix"), array([1, np.nan], kind=f8), "'matrix': expected finite numbers"),
     (("relations", 0, "shift"), array(1, 1, kind=f8), "'matrix': expected a row for each coordinate that is -1"),
@@ -173,7 +199,7 @@ def test_values_that_make_no_sense(path: Path, value: Any, message: str) -> None
         read_certificate(changed(path, value))
 
 
-@pytest.mark.parametrize("key", ["domain", "epsilon", "points", "slopes", "stable", "relations"])
+@pytest.mark.parametrize("key", ["domain", "epsilon", "points", "slopes", "stable", "relations", "multiples"])
 def test_no_name_comes_twice(key: str) -> None:
     whole = text()
     whole[key] = whole[key] * 2
@@ -196,3 +222,21 @@ def test_ends_as_numbers_and_as_fractions_are_the_same() -> None:
 def test_signs_may_be_left_out_altogether() -> None:
     assert read_certificate(changed(("stable",), [])).stable == {}
     assert read_certificate(changed(("stable",), [signs("z2")])).stable["z2"].inactive.size == 0
+
+
+def test_what_is_new_in_relations_may_be_left_out() -> None:
+    """Files of before say nothing of other tensors or of multiples."""
+    del (whole := text())["multiples"]
+    del whole["relations"][0]["over"]
+    found = read_certificate(pack(whole))
+    assert found.multiples == {}
+    assert found.relations["z2"].over == found.relations["z2"].of == "z2"
+
+
+def test_two_units_claimed_twice_over() -> None:
+    """One claim for each unit, and nothing is claimed of what others are multiples of."""
+    for unit, to in (([1, 1], [0, 0]), ([1, 0], [0, 2]), ([2, 1], [1, 0])):
+        whole = text()
+        whole["multiples"] = [multiples("z1", unit, to, [1.0, 1.0])]
+        with pytest.raises(Unreadable, match="'unit': expected coordinates once, and none of 'to'"):
+            read_certificate(pack(whole))

@@ -8,59 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checking import case_of, floats, model, moved
 from onnx import ModelProto, NodeProto, helper
 from strategies import box_of
 from tiny_models import build, chain
 
-from certificates import Case, Text, by_hand, relation
-from reluce.domain import Box
+from certificates import Text, relation
 from reluce_checker import NotProved
-from reluce_checker._exact import Exact
 from reluce_checker._graph import Monotone
 from reluce_checker._relation import lipschitz
 
-BOX = box_of((0, 1), (0, 1))
 node = helper.make_node
 f32 = np.float32
-
-
-def moved(case: Case) -> list[Fraction]:
-    """The largest difference that is proved, of each coordinate of the only output, exactly.
-
-    Found from what the checker refuses: it is asked to prove 0 and looked at what it proves instead.
-    """
-    import reluce_checker._check as module
-
-    found: dict[str, Exact] = {}
-    real = module._demand_epsilon
-
-    def seen(graph: Any, stated: Any, deviation: Mapping[str, Exact]) -> None:
-        found.update(deviation)
-
-    module._demand_epsilon = seen  # type: ignore[assignment]
-    try:
-        case.check()
-    finally:
-        module._demand_epsilon = real
-    ((values),) = found.values()
-    return [Fraction(int(m)) * Fraction(2) ** values.exponent for m in values.mantissa.ravel()]
-
-
-def case_of(
-    original: ModelProto, compressed: ModelProto, relations: Sequence[Text] = (), box: Box = BOX, **parts: Any
-) -> Case:
-    data = (original.SerializeToString(), compressed.SerializeToString())
-    return by_hand(*data, box, relations=list(relations), **parts)
-
-
-def model(nodes: Sequence[NodeProto], outputs: int, constants: Mapping[str, Any], inputs: int = 2) -> ModelProto:
-    whole = {name for name, value in constants.items() if isinstance(value, np.ndarray) and value.dtype.kind == "i"}
-    arrays = {name: value if name in whole else floats(value) for name, value in constants.items()}
-    return build(nodes, {"x": ["N", inputs]}, {"y": ["N", outputs]}, arrays)
-
-
-def floats(value: Any) -> Any:
-    return np.array(value, dtype=f32)
 
 
 # Chains

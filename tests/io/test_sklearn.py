@@ -272,8 +272,13 @@ def test_digits_as_onnx_gives_the_same_verdicts(digits: tuple[Any, Array, Array]
     assert [layer.kept for layer in mine.report.layers] == [layer.kept for layer in theirs.report.layers]
     assert mine.report.compressed is not None
     assert theirs.report.compressed is not None
-    assert mine.report.compressed.parameters == theirs.report.compressed.parameters
-    assert mine.report.compressed.macs == theirs.report.compressed.macs
+    # A file has a place for a selection of the inputs that are read; an estimator has none.
+    border = (theirs.report.model.macs - theirs.report.compressed.macs) - (
+        mine.report.model.macs - mine.report.compressed.macs
+    )
+    assert border > 0
+    assert border % theirs.report.layers[0].kept == 0
+    assert mine.report.compressed.parameters - theirs.report.compressed.parameters == border
 
 
 def test_tuned_digits_stay_a_classifier_that_can_be_tuned(digits: tuple[Any, Array, Array]) -> None:

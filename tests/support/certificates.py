@@ -198,10 +198,17 @@ def ends(values: Sequence[Fraction]) -> list[str]:
 
 
 def relation(
-    tensor: str, of: str, kept: Sequence[int], matrix: Any = None, shift: Any = None, factor: Any = None
+    tensor: str,
+    of: str,
+    kept: Sequence[int],
+    matrix: Any = None,
+    shift: Any = None,
+    factor: Any = None,
+    over: str | None = None,
 ) -> Text:
     """What a tensor stands for, as a certificate has it."""
     return {
+        **({} if over is None else {"over": over}),
         "tensor": tensor,
         "of": of,
         "kept": np.array(kept, dtype=np.int32),
@@ -209,6 +216,12 @@ def relation(
         "matrix": np.zeros((0, 0)) if matrix is None else np.array(matrix, dtype=np.float64),
         "shift": np.zeros(0) if shift is None else np.array(shift, dtype=np.float64),
     }
+
+
+def multiples(tensor: str, unit: Sequence[int], to: Sequence[int], factor: Sequence[float]) -> Text:
+    """Claims that units are multiples of others, as a certificate has them."""
+    whole = (np.array(places, np.int32) for places in (unit, to))
+    return {"tensor": tensor, **dict(zip(("unit", "to"), whole, strict=True)), "factor": np.array(factor, np.float64)}
 
 
 def linear(tensor: str, rows: Sequence[int], sign: int, below: str = "table") -> Text:

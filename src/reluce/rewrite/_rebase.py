@@ -35,6 +35,9 @@ MARGIN = 2.0**-10
 """How far new units are kept above 0, as a share of what they would reach below it."""
 
 
+LARGEST_LAYER = 8_000_000
+"""Numbers of all readers' rows, as functions of the layer's input, up to which they are decomposed (seconds)."""
+
 LARGEST_LATTICE, LATTICE_BITS = 20_000, 64
 """Numbers of readers' rows, and bits of each, up to which a basis in integers is looked for."""
 
@@ -80,6 +83,8 @@ def rebase_layer(
     present = len(pattern.active) + sum(len(item.others) for item in found)
     if not present:
         return "it has no active units"
+    if sum(original.network.tensors[node.output].size for node in pattern.after) * _width(pattern) > LARGEST_LAYER:
+        return "the layer is too large to look for a basis"
     _, centre, half = scaled_rows(original, state, pattern)
     found = _oriented(original, state, pattern, found, half)
     turned = _turned(original, state, pattern, found, half)
@@ -97,6 +102,11 @@ def rebase_layer(
                 taken.append(candidate)
             why = refused or why
     return min(taken, key=lambda candidate: cost(candidate.network, original.network).nonzeros) if taken else why
+
+
+def _width(pattern: Sandwich) -> int:
+    assert isinstance(pattern.before.op, Dense)
+    return pattern.before.op.weight.shape[1]
 
 
 def _oriented(original: Original, state: Rewritten, pattern: Sandwich, found: list[Class], half: Array) -> list[Class]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -188,11 +188,11 @@ class _Work:
 
     def saving(self, state: Rewritten) -> Judge:
         """A judge that also refuses what saves nothing, compared with a state."""
-        before = cost(state.network, self.original.network)
+        before = cache(partial(cost, state.network, self.original.network))  # most steps have no candidate at all
 
         def why_not(candidate: Rewritten) -> str | None:
             after = cost(candidate.network, self.original.network)
-            return saves_nothing(before, after, self.whole, self.objective) or self.judge(candidate)
+            return saves_nothing(before(), after, self.whole, self.objective) or self.judge(candidate)
 
         return why_not
 
