@@ -193,6 +193,8 @@ def ablations(budget: Budget) -> dict[str, Recipe]:
     whole, plain = ABLATED.with_budget(budget), ABLATED.recipe
     loss = replace(plain, subgradient=True)
     alone = {
+        "plain": plain,
+        "ours": whole,
         "without the budget": replace(whole, keep=()),
         "without rows": replace(whole, rows=0.0),
         "without columns": replace(whole, columns=0.0),
@@ -312,7 +314,7 @@ def _ours(network: Ours, size: Size, done: Mapping[str, Json], whole: bool) -> I
 
 
 def _ablation(size: Size, done: Mapping[str, Json]) -> Iterator[Job]:
-    budget = chosen(ABLATED, size, done)
+    budget = chosen(NETWORKS[0], size, done)
     for job in ablated(budget, size).values() if budget is not None else ():
         yield job
         if job.key in done:

@@ -201,14 +201,12 @@ def _isa(size: Size, done: Done) -> Table:
 
 def _ablation(size: Size, done: Done) -> Iterable[Table]:
     table = _table(
-        f"ablation of regularisers: {ABLATED.name}, seed {size.seeds[0]}, same recipe and epochs",
+        f"ablation of regularisers: {ABLATED.name}, seed {size.seeds[0]}, {ABLATED.recipe.epochs} epochs",
         "",
         *("what", "accuracy %", "zeros %", "parameters", "roundoff", "stored", "times"),
     )
-    budget = chosen(ABLATED, size, done)
-    jobs = {} if budget is None else {which: runs[0] for which, runs in finals(ABLATED, budget, size).items()}
-    jobs |= {} if budget is None else ablated(budget, size)
-    for name, job in jobs.items():
+    budget = chosen(NETWORKS[0], size, done)
+    for name, job in ablated(budget, size).items() if budget is not None else ():
         small = _small([job], "roundoff", size, done)
         if small:
             before, after = small[0]["before"]["parameters"], small[0]["after"]["parameters"]

@@ -31,10 +31,10 @@ def done(planning: Any, network: Any, size: Any, reached: dict[tuple[int, ...], 
 @pytest.mark.parametrize(
     ("gains", "expected"),
     [
-        ((0.01, 0.01, 0.01), 2),  # all are good enough: the smallest
-        ((0.01, 0.01, 0.0), 1),  # the last is not better by the margin
-        ((0.0, -0.01, 0.01), 2),
-        ((0.0, -0.01, -0.02), 0),  # none is: the largest
+        ((0.01, 0.01, 0.01, 0.01), 3),  # all are good enough: the smallest
+        ((0.01, 0.01, 0.01, 0.0), 2),  # the last is not better by the margin
+        ((0.0, -0.01, 0.01, -0.01), 2),
+        ((0.0, -0.01, -0.02, -0.02), 0),  # none is: the largest
     ],
 )
 def test_the_smallest_budget_that_is_good_enough_is_chosen(

@@ -173,9 +173,10 @@ def test_a_trained_network_keeps_its_budget_and_is_as_small_when_compressed() ->
     assert trained.test_accuracy is not None
     assert plain.test_accuracy is not None
     assert trained.test_accuracy > plain.test_accuracy - 0.1
-    small = compress(onnx.load_from_string(trained.onnx()), "0,1").report.compressed
+    report = compress(onnx.load_from_string(trained.onnx()), "0,1").report
+    small = report.compressed
     assert small is not None
-    assert small.parameters <= 30 * 10 + 10 + 10 * 8 + 8 + 8 * 10 + 10
+    assert small.parameters <= 30 * 10 + 10 + 10 * 8 + 8 + 8 * 10 + 10, report
 
 
 def test_a_budget_beyond_what_there_is_takes_nothing_away() -> None:
