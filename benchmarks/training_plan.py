@@ -314,7 +314,7 @@ def _ours(network: Ours, size: Size, done: Mapping[str, Json], whole: bool) -> I
 
 
 def _ablation(size: Size, done: Mapping[str, Json]) -> Iterator[Job]:
-    budget = chosen(NETWORKS[0], size, done)
+    budget = chosen(ABLATED, size, done)
     for job in ablated(budget, size).values() if budget is not None else ():
         yield job
         if job.key in done:

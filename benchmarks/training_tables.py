@@ -205,7 +205,7 @@ def _ablation(size: Size, done: Done) -> Iterable[Table]:
         "",
         *("what", "accuracy %", "zeros %", "parameters", "roundoff", "stored", "times"),
     )
-    budget = chosen(NETWORKS[0], size, done)
+    budget = chosen(ABLATED, size, done)
     for name, job in ablated(budget, size).items() if budget is not None else ():
         small = _small([job], "roundoff", size, done)
         if small:
