@@ -31,16 +31,17 @@ def done(planning: Any, network: Any, size: Any, reached: dict[tuple[int, ...], 
 @pytest.mark.parametrize(
     ("gains", "expected"),
     [
-        ((0.01, 0.01, 0.01, 0.01), 3),  # all are good enough: the smallest
-        ((0.01, 0.01, 0.01, 0.0), 2),  # the last is not better by the margin
-        ((0.0, -0.01, 0.01, -0.01), 2),
-        ((0.0, -0.01, -0.02, -0.02), 0),  # none is: the largest
+        ((0.01, 0.01, 0.01), 2),  # all are good enough: the smallest
+        ((0.01, 0.01, 0.0), 1),  # the last is not better by the margin
+        ((0.0, 0.01, -0.01), 1),
+        ((0.0, -0.02, -0.01), 0),  # none is: the largest
     ],
 )
+@pytest.mark.parametrize("number", [1, 2])
 def test_the_smallest_budget_that_is_good_enough_is_chosen(
-    planning: Any, gains: tuple[float, ...], expected: int
+    planning: Any, gains: tuple[float, ...], expected: int, number: int
 ) -> None:
-    network, size = planning.NETWORKS[0], planning.Size()
+    network, size = planning.NETWORKS[number], planning.Size()
     reached = {(): 0.98} | {b: 0.98 + gain for b, gain in zip(network.budgets, gains, strict=True)}
     lines = done(planning, network, size, reached)
     assert planning.chosen(network, size, lines) == network.budgets[expected]
@@ -67,7 +68,14 @@ def test_plain_and_budget_share_all_but_budget_and_penalties(planning: Any) -> N
     for network in planning.NETWORKS:
         for jobs in zip(*planning.finals(network, network.budgets[0], planning.Size()).values(), strict=True):
             plain, ours = (job.spec["recipe"] for job in jobs)
-            assert {key for key in plain if plain[key] != ours[key]} == {"keep", "rows", "columns"}
+            kind = "l1" if len(network.budgets[0]) == 1 else "keep"
+            assert {key for key in plain if plain[key] != ours[key]} == {kind, "rows", "columns"}
+
+
+def test_of_strengths_the_largest_counts_as_the_smallest_network(planning: Any) -> None:
+    network, size = planning.NETWORKS[0], planning.Size()
+    reached = {(): 0.98} | dict.fromkeys(network.budgets, 0.99)
+    assert planning.chosen(network, size, done(planning, network, size, reached)) == max(network.budgets)
 
 
 def test_parameters_by_hand(planning: Any) -> None:
