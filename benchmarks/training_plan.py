@@ -294,7 +294,7 @@ def plan(parts: Sequence[str], size: Size, done: Mapping[str, Json]) -> Iterator
     for network in NETWORKS if {"ours", "ablation", "latency"} & set(parts) else ():
         yield from _ours(network, size, done, "ours" in parts)
     for part, rows in (("leo", LEO), ("isa", ISA)):
-        for row in rows if part in parts else ():
+        for row in sorted(rows, key=lambda row: row.strength == 0) if part in parts else ():
             for job in published(part, row, size):
                 yield job
                 if job.key in done:
