@@ -89,7 +89,8 @@ NETWORKS = (
         "MNIST 2x100",
         "mnist",
         Recipe(widths=(100,) * 2, epochs=30, valid=0.1),
-        ((3e-5,), (4e-5,), (5e-5,), (7e-5,), (1e-4,)),
+        ((3e-5,), (4e-5,), (5e-5,), (7e-5,), (1e-4,), (350, 90, 90), (300, 90, 90), (250, 80, 80)),
+        (1e-4, 2e-5),
         selection=(0, 1),
     ),
     Ours(
@@ -255,9 +256,9 @@ def chosen(network: Ours, size: Size, done: Mapping[str, Json]) -> Budget | None
 
 
 def parameters(budget: Budget, classes: int = 10) -> float:
-    """Of the network that a budget leaves; of a strength something that falls as it rises."""
+    """Of the network that a budget leaves; of a strength something larger, that falls as it rises."""
     sizes = (*budget, classes)
-    return -budget[0] if len(budget) == 1 else sum(prod(pair) + pair[1] for pair in pairwise(sizes))
+    return 1e9 * (1.0 - budget[0]) if len(budget) == 1 else sum(prod(pair) + pair[1] for pair in pairwise(sizes))
 
 
 def mean(values: Sequence[float]) -> float:
