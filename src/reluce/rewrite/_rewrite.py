@@ -100,11 +100,15 @@ def rewrite(
     plain = _finished(work, work.run())
     if not softmax_shift:
         return plain
-    work = _Work(original, budget, stop, objective, steps, softmax_shift=True)
-    other = work.run()
-    why = work.unshifted if not other.shifted else work.no_gain(plain.network, other.network)
-    if why is None:
-        return _finished(work, other)
+    best, why = plain, ""
+    # From the end only what the shift makes possible is left to do; from the start it takes part in everything.
+    for start in (plain.state, Rewritten.nothing_done(original.network)):
+        work = _Work(original, budget, stop, objective, steps)
+        state = work.run(start, shift=True)
+        reason = work.no_gain(best.network, state.network) if state.shifted else work.unshifted
+        best, why = (_finished(work, state), "") if reason is None else (best, reason)
+    if best is not plain:
+        return best
     refusal = Refusal(" and ".join(original.network.outputs), "no logit subtracted from all", why)
     return replace(plain, refusals=(*plain.refusals, refusal))
 
@@ -136,9 +140,7 @@ class _Work:
         stop: Callable[[], bool],
         objective: Objective = "parameters",
         steps: Sequence[Step] = STEPS,
-        softmax_shift: bool = False,
     ) -> None:
-        self.softmax_shift, self.unshifted = softmax_shift, "not tried"  # and why no logit was subtracted from all
         self.original, self.budget, self.stop, self.objective = original, budget, stop, objective
         self.near = "constants" in steps
         self.steps = [getattr(self, f"_{name}") for name in steps if name != "constants"]
@@ -148,12 +150,18 @@ class _Work:
         self.refusals: dict[str, Refusal] = {}  # of folds, by ReLU
         self.rank: dict[str, str] = {}  # why active units could not be given a smaller basis, by ReLU
         self.ill: dict[str, str] = {}  # merges (by ReLU) and constants (under "") that floats would not bear
+        self.unshifted = "time ran out"  # why no logit was subtracted from all
         self._complaints: list[str] = []
 
-    def run(self) -> Rewritten:
+    def run(self, start: Rewritten | None = None, shift: bool = False) -> Rewritten:
+        """Go on to the fixed point; with a shift that comes first, and nothing is done where there is none."""
         # What costs nothing is used even when time has run out: that is what the proofs were for.
-        state = self._free(Rewritten.nothing_done(self.original.network))
-        state = self._deleted(self._shift(state))
+        state = self._free(Rewritten.nothing_done(self.original.network) if start is None else start)
+        if shift:
+            state = self._shift(state)
+            if not state.shifted:
+                return state
+        state = self._deleted(state)
         for _ in range(ROUNDS):
             before = state
             for step in self.steps:
@@ -161,14 +169,13 @@ class _Work:
                     return state
                 after = step(state)
                 state = state if after is state else self._deleted(after)
-            state = self._shift(state)
             if state is before:
                 break
         return state
 
     def _shift(self, state: Rewritten) -> Rewritten:
-        """Subtract one logit from all, once, when that fits: at first, else from what a round has left of the layer."""
-        if not self.softmax_shift or state.shifted or self.stop():
+        """Subtract one logit from all, the first with which that fits."""
+        if self.stop():
             return state
         found = shifts(self.original, state)
         if isinstance(found, str):

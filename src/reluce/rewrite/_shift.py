@@ -2,8 +2,8 @@
 
     N'_i(x) = N_i(x) - N_k(x) for all i:    W'_i = W_i - W_k,  b'_i = b_i - b_k,  row k is 0.
 
-``softmax(z - c) = softmax(z)`` for every number c, and an order stays as it is, so that probabilities and argmax are the
-original's. The logits are not: this is done only where it is asked for, and what is promised then is about
+``softmax(z - c) = softmax(z)`` for every number c, and an order stays as it is: probabilities and argmax are the
+original's. The logits are not, so that this is done only where it is asked for, and what is promised then is about
 ``N_i - N_k``. By itself it saves next to nothing; but of the columns of all ``W'`` only ``n_out - 1`` rows are
 independent, and so many units are enough for what is linear in front of it (``_rebase``). Any k would do. Rows whose
 differences are small lose least in rounding: tried are those k first with the smallest ``sum_ij |W_ij - W_kj| H_j``,
@@ -89,9 +89,7 @@ def _candidates(original: Original, state: Rewritten, node: Node, order: Array) 
     ends, none = np.zeros(size), np.full(size, -1)
     for by in order.tolist():
         rows = Rows(name, shift_of(size, by), np.zeros(size), ends, ends, none)
-        rows = replace(
-            rows, low=lowest(original, rows), high=-lowest(original, replace(rows, matrix=-rows.matrix))
-        )
+        rows = replace(rows, low=lowest(original, rows), high=-lowest(original, replace(rows, matrix=-rows.matrix)))
         with np.errstate(over="ignore", invalid="ignore"):
             weight = readonly((form.weight - form.weight[by]).astype(op.weight.dtype))
             bias = None if op.bias is None else readonly((form.bias - form.bias[by]).astype(op.bias.dtype))
