@@ -17,6 +17,7 @@ from tiny_models import (
     EXAMPLES,
     all_unstable,
     beyond_intervals,
+    chain,
     known,
     opaque_between,
     random_chain,
@@ -742,7 +743,7 @@ def test_shifted_logits_are_named_everywhere(tmp_path: Path, target: Path, capsy
     assert reluce_check([*map(str, (source, target, target.with_suffix(".cert"))), "--range", "0,1"]) == 0
     assert f"output 'y': each logit less logit {by}: softmax and argmax are the same" in capsys.readouterr().out
     x = np.random.default_rng(0).random((64, 4)).astype(np.float32)
-    before, after = run_model(source, x=x)["y"], run_model(target, x=x)["y"]
+    before, after = run_model(source, x=x)[0], run_model(target, x=x)[0]
     np.testing.assert_allclose(after, before - before[:, [by]], rtol=0, atol=1e-4)
     assert not np.allclose(after, before)
     again = tmp_path / "again.onnx"
