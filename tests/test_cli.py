@@ -17,6 +17,7 @@ from tiny_models import (
     EXAMPLES,
     all_unstable,
     beyond_intervals,
+    chain,
     known,
     opaque_between,
     random_chain,
@@ -720,3 +721,44 @@ def test_a_solver_from_the_command_line(tmp_path: Path, target: Path, capsys: Ca
     assert target.stat().st_size < source.stat().st_size + 500
     assert reluce_command("inspect", source, *more) == 0
     assert "3 units are attested by HiGHS, not proved: they stay" in " ".join(capsys.readouterr().out.split())
+
+
+# Logits less one of them
+
+CLASSIFIER = [
+    ([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, -1, 1, -1]], [1, 1, 1, 1, 0]),
+    ([[1, 2, 0, 1, 1], [0, 1, 3, 1, -1], [2, 0, 1, 4, 1]], [0, 1, -1]),
+]
+
+
+@pytest.mark.parametrize("level", ["exact", "roundoff"])
+def test_shifted_logits_are_named_everywhere(tmp_path: Path, target: Path, capsys: Capture, level: str) -> None:
+    source, report = saved(chain(CLASSIFIER), tmp_path / "in.onnx"), tmp_path / "report.json"
+    options = ["--range", "0,1", "--guarantee", level, "--guard"]
+    assert reluce_command("compress", source, target, *options, "--softmax-shift", "--json", report) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    by = json.loads(report.read_text())["guarantee"]["shifted"]["y"]
+    assert f"Shifted: each logit of output 'y' less logit {by}; softmax and argmax are the same" in printed
+    assert {prop.key: prop.value for prop in onnx.load(target).metadata_props}["reluce.shifted"] == f'{{"y": {by}}}'
+    assert reluce_check([*map(str, (source, target, target.with_suffix(".cert"))), "--range", "0,1"]) == 0
+    assert f"output 'y': each logit less logit {by}: softmax and argmax are the same" in capsys.readouterr().out
+    x = np.random.default_rng(0).random((64, 4)).astype(np.float32)
+    before, after = run_model(source, x=x)[0], run_model(target, x=x)[0]
+    np.testing.assert_allclose(after, before - before[:, [by]], rtol=0, atol=1e-4)
+    assert not np.allclose(after, before)
+    again = tmp_path / "again.onnx"
+    assert reluce_command("compress", target, again, *options[:4]) == 0
+    assert {prop.key: prop.value for prop in onnx.load(again).metadata_props}["reluce.shifted"] == f'{{"y": {by}}}'
+
+
+def test_logits_stay_unless_it_is_asked_for(tmp_path: Path, target: Path) -> None:
+    source, report = saved(chain(CLASSIFIER), tmp_path / "in.onnx"), tmp_path / "report.json"
+    assert reluce_command("compress", source, target, "--range", "0,1", "--json", report, "-q") == 0
+    assert "shifted" not in json.loads(report.read_text())["guarantee"]
+    assert "reluce.shifted" not in {prop.key for prop in onnx.load(target).metadata_props}
+
+
+def test_a_query_cannot_be_about_shifted_logits(source: Path, target: Path, capsys: Capture) -> None:
+    options = ["--range", "0,1", "--softmax-shift", "--vnnlib", target.with_suffix(".vnnlib")]
+    assert reluce_command("compress", source, target, *options) == 2
+    assert "--softmax-shift changes them: only one" in capsys.readouterr().err

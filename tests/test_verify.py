@@ -304,3 +304,13 @@ def test_opaque_models_are_run_in_onnxruntime(tmp_path: Path) -> None:
     model = opaque_between()
     done = compare(model, model, promise(y=1))
     assert (done.float64, done.measured) == (None, 0.0)
+
+
+def test_shifted_logits_are_compared_with_shifted_logits() -> None:
+    from reluce.verify import _less
+
+    values = np.array([[1, 2, 4], [8, 0, 1]], np.float32)
+    assert _less(values, None, whole=False) is values
+    assert _less(values, 1, whole=False).tolist() == [[-1, 0, 2], [8, 0, 1]]
+    assert _less(values, 1, whole=True).tolist() == [[-1, 0, 2], [6, -2, -1]]
+    assert _less(values, 1, whole=False).dtype == np.float64

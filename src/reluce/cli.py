@@ -187,6 +187,16 @@ ObjectiveText = Annotated[
 ]
 
 
+ShiftFlag = Annotated[
+    bool,
+    typer.Option(
+        "--softmax-shift",
+        help="For classifiers: one logit may be subtracted from all, where that saves. Softmax and argmax stay as they "
+        "are, the logits do not.",
+    ),
+]
+
+
 @app.command("compress", epilog=EXIT_CODES)
 def compress_command(
     source: Model,
@@ -199,6 +209,7 @@ def compress_command(
     data: DataFile = None,
     guarantee: GuaranteeText = "roundoff",
     objective: ObjectiveText = "parameters",
+    softmax_shift: ShiftFlag = False,
     time_limit: TimeLimit = None,
     seed: Seed = 0,
     prover: Prover = "ladder",
@@ -216,7 +227,7 @@ def compress_command(
     """Write a smaller network with the same function on the domain."""
     provers = _prover(seed, prover, solver, trust_solver, device)
     shapes, goal = _shapes(input_shape), cast(Objective, objective)
-    settings = Settings(parse_guarantee(guarantee), time_limit, provers, shapes, goal)
+    settings = Settings(parse_guarantee(guarantee), time_limit, provers, shapes, goal, softmax_shift)
     if save_domain is None and domain_from_data is not None:
         save_domain = beside(target, ".domain.npz")
     read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}

@@ -25,7 +25,7 @@ import numpy as np
 from reluce.bounds import Bounds
 from reluce.certificate import Certified, Guard, Made, Where, certificate_path, certify, files_of, nothing
 from reluce.domain import Box, DomainLike
-from reluce.errors import Interrupted
+from reluce.errors import Interrupted, UsageError
 from reluce.facts import Facts, Guarantee, Refusal, Rung
 from reluce.guarantee import Allowance, Exact, allowance
 from reluce.guard import GuardCheck, check_guard, with_guard
@@ -40,12 +40,13 @@ from reluce.io import (
     measure,
     onnx_bytes,
     open_model,
+    puts_out_logits,
     rebuild,
     save,
     takes_selections,
 )
 from reluce.journal import demand_free, journal_of
-from reluce.metadata import complaint, described, spent_before
+from reluce.metadata import complaint, described, spent_before, spent_if_shifted
 from reluce.network import Array, Network, Opaque
 from reluce.prove import Proof, prove
 from reluce.query import Pair, PathLike, demand_query, equivalence_query, pair_of
@@ -132,6 +133,8 @@ def compress(
         demand_output(model, loaded, output)
         if guard:
             demand_guardable(loaded)
+        if settings.softmax_shift:
+            _demand_shiftable(loaded, vnnlib)
         place = certificate_path(certificate, output, model)
         demand_query(vnnlib, model, loaded, output, place, domain)
         demand_free(output, [place, vnnlib])
@@ -258,7 +261,8 @@ class _Run:
         self, loaded: Loaded, box: Box, proof: Proof, place: Path | None, guard: Guard | None
     ) -> tuple[Made, Certified | None]:
         """Rewrite and rebuild; with a certificate, only what the independent checker accepts."""
-        spent, level = spent_before(loaded), self.settings.guarantee
+        spent, level, shift = spent_before(loaded), self.settings.guarantee, self.settings.softmax_shift
+        spent = spent_if_shifted(spent) if shift else spent
         self.notes += () if isinstance(level, Exact) else complaint(loaded, spent)
         allowed = allowance(level, loaded.network, box, proof.bounds, proof.facts, self.samples, spent)
         solver = self.solver(proof)
@@ -269,7 +273,7 @@ class _Run:
                 return _whole(loaded, make(facts, proof.bounds, exact), allowed, proof.facts)
             budget = {name: 0 * part for name, part in allowed.budget.items()} if exact else allowed.budget
             original, objective = Original(loaded.network, facts, bounds), self.settings.objective
-            rewriting = rewrite(original, budget, lambda: self.deadline.passed, objective, steps)
+            rewriting = rewrite(original, budget, lambda: self.deadline.passed, objective, steps, shift)
             return _smaller(loaded, box, rewriting, allowed, facts, solver)
 
         if place is None or _attested(proof.facts):
@@ -335,11 +339,23 @@ class _Run:
         )
 
 
+def _demand_shiftable(loaded: Loaded, vnnlib: PathLike | None) -> None:
+    """Find out before the work that nobody could see that logits are shifted, or that a query could not say so."""
+    if vnnlib is not None:
+        raise UsageError(
+            "a VNN-LIB query asks whether outputs are the same, and --softmax-shift changes them: only one"
+        )
+    if not puts_out_logits(loaded):
+        raise UsageError(
+            f"--softmax-shift is for networks that put out logits; {loaded.name} applies softmax by itself"
+        )
+
+
 def _smaller(
     loaded: Loaded, box: Box, rewriting: Rewriting, allowed: Allowance, facts: Facts, solver: SolverUse | None
 ) -> Made:
     """The model of a rewritten network, or the original where sharing weights had made it smaller than that."""
-    promised = _labelled(allowed.promise(rewriting.epsilons), facts)
+    promised = _labelled(allowed.promise(rewriting.epsilons, rewriting.state.shifted), facts)
     small = rebuild(
         loaded, rewriting.network, described(loaded, box, promised, None if solver is None else str(solver))
     )

@@ -121,6 +121,9 @@ class Guarantee:
         At ``roundoff``, for each graph output: proven lower bounds of ``|N_i|`` that the budgets come from.
     spent
         For each graph output: how far earlier runs had moved it already. The budgets leave that out.
+    shifted
+        Outputs of which coordinate k was subtracted from all coordinates, by name: there the promise is about
+        ``N_i(x) - N_k(x)`` in place of ``N_i(x)``.
     """
 
     level: str
@@ -129,6 +132,7 @@ class Guarantee:
     budgets: Mapping[str, Array] = field(default_factory=dict)
     magnitudes: Mapping[str, Array] = field(default_factory=dict)
     spent: Mapping[str, Array] = field(default_factory=dict)
+    shifted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def epsilon(self) -> float:

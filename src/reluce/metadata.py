@@ -2,8 +2,10 @@
 
 ``reluce.spent`` is a JSON object with, for each graph output, how far all runs together may have moved it from the
 first original (``reluce.first_sha256``): one number for all of its coordinates or a list with one each, ``null`` where
-that is not known. A later run charges it. Metadata can be edited by anyone, so that nothing which is read here may ever
-allow more: what is missing, malformed, negative or no number counts as infinite, and then nothing may be spent at all.
+that is not known. A later run charges it. ``reluce.shifted`` is there where logits were shifted: what was spent is then
+about the first original's output less one of its coordinates, ``{"output": k}``. Metadata can be edited by anyone, so
+that nothing which is read here may ever allow more: what is missing, malformed, negative or no number counts as
+infinite, and then nothing may be spent at all.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from reluce.network import Array
 from reluce.rounding import up
 
 OURS = "reluce."
-SPENT, FIRST = "reluce.spent", "reluce.first_sha256"
+SPENT, FIRST, SHIFTED = "reluce.spent", "reluce.first_sha256", "reluce.shifted"
 
 LONGEST = 4096
 """Outputs with more coordinates are written as one number, the largest."""
@@ -48,6 +50,8 @@ def described(loaded: Loaded, box: Box, guarantee: Guarantee, attested_by: str |
     if not isinstance(loaded, OnnxLoaded):
         return {}
     mine = hashlib.sha256(loaded.data).hexdigest()
+    # What earlier runs said of it stays in the file; of several shifts the last is that of all.
+    shifted = {SHIFTED: json.dumps(dict(guarantee.shifted))} if guarantee.shifted else {}
     attested = {"reluce.attested_by": str(attested_by)} if guarantee.level == "attested" else {}
     return {
         "reluce.version": __version__,
@@ -58,6 +62,7 @@ def described(loaded: Loaded, box: Box, guarantee: Guarantee, attested_by: str |
         "reluce.guarantee": "attested" if attested else guarantee.asked,
         "reluce.epsilon": repr(guarantee.epsilon),
         SPENT: _written(guarantee),
+        **shifted,
         **attested,
     }
 
@@ -73,6 +78,14 @@ def spent_before(loaded: Loaded) -> dict[str, Array]:
     stated = _object([value for key, value in loaded.metadata if key == SPENT])
     unsaid = {name: None if network.tensors[name].dtype.kind in "fV" else 0.0 for name in network.outputs}
     return {name: _values(stated.get(name, unsaid[name]), network.entries(name)) for name in network.outputs}
+
+
+def spent_if_shifted(spent: Mapping[str, Array]) -> dict[str, Array]:
+    """What counts as spent where one coordinate may be subtracted from all: what that one had moved comes on top."""
+    return {
+        name: np.where(part.max(initial=0.0) == 0, part, up(part + part.max(initial=0.0)))
+        for name, part in spent.items()
+    }
 
 
 def complaint(loaded: Loaded, spent: Mapping[str, Array]) -> tuple[str, ...]:

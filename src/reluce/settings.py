@@ -30,6 +30,9 @@ class Settings:
     objective
         What a rewrite has to make smaller to be taken: ``"parameters"``, ``"nonzeros"``, ``"macs"`` (multiply-adds) or
         ``"bytes"``. No result has more parameters or non-zeros than the original.
+    softmax_shift
+        For classifiers whose outputs go into a softmax or are compared with each other: whether one of them may be
+        subtracted from all, where that saves. Softmax and argmax stay as they are, the outputs themselves do not.
 
     Raises
     ------
@@ -42,6 +45,7 @@ class Settings:
     prover: ProverSettings = field(default_factory=ProverSettings)
     input_shapes: Mapping[str, tuple[int, ...]] | None = None
     objective: Objective = "parameters"
+    softmax_shift: bool = False
 
     def __post_init__(self) -> None:
         level: Any = self.guarantee

@@ -5,6 +5,8 @@ proven epsilon plus both a-priori float64 error bounds, and in the model's own r
 optimisation off, torch, scikit-learn), where they may differ by epsilon plus both a-priori bounds of the model's own
 format. A model with parts that Reluce does not model is run there only, and its deviation is *measured only*: there is
 no bound to judge it by.
+
+Where logits were shifted, the original's are shifted here as well, after it was run.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from reluce.errors import CheckFailed
 from reluce.facts import Guarantee
 from reluce.io import Loaded, runtime
 from reluce.network import Array, Network, at_once, evaluate
+from reluce.rounding import UNIT_ROUNDOFF
 
 POINTS = 1024
 """Points on which both networks are run, besides the witnesses."""
@@ -87,8 +90,8 @@ def check(
     if modelled:
         before, after = original.network, compressed.network
         in_double, allowed = _allowances(before, after, box, guarantee)
-        float64 = _in_float64(before, after, in_double, points)
-    name, measured, note = _in_runtime(original, compressed, points, allowed)
+        float64 = _in_float64(before, after, in_double, points, guarantee.shifted)
+    name, measured, note = _in_runtime(original, compressed, points, allowed, guarantee.shifted)
     largest = max((float(np.max(values, initial=0.0)) for values in allowed.values()), default=np.inf)
     return Check(points.count, float64, name, measured, largest if modelled else np.inf, note)
 
@@ -129,7 +132,11 @@ class _Points:
 
 
 def _in_float64(
-    before: Network, after: Network, allowed: Mapping[str, Array], points: Iterable[dict[str, Array]]
+    before: Network,
+    after: Network,
+    allowed: Mapping[str, Array],
+    points: Iterable[dict[str, Array]],
+    shifted: Mapping[str, int],
 ) -> float:
     worst = 0.0
     for batch in points:
@@ -138,7 +145,8 @@ def _in_float64(
         for name in before.outputs:
             if name not in expected or name not in found:
                 raise CheckFailed(f"output {name!r} cannot be computed in float64; nothing was written")
-            worst = max(worst, _compare(expected[name], found[name], allowed[name], f"{name!r} in float64"))
+            wanted = _less(expected[name], shifted.get(name), whole=False)  # evaluate: always a batch
+            worst = max(worst, _compare(wanted, found[name], allowed[name], f"{name!r} in float64"))
     return worst
 
 
@@ -157,10 +165,25 @@ def _allowances(
     def allowed(name: str, dtype: np.dtype[np.generic]) -> Array:
         epsilon = guarantee.epsilons[name].reshape(before.shape(name))
         first, second = errors[dtype]
+        if name in guarantee.shifted:  # both logits err, and so does their difference in float64
+            by = guarantee.shifted[name]
+            size = intervals[0][name].magnitude
+            mine = first[name] + first[name].ravel()[by]
+            mine = mine + 4 * UNIT_ROUNDOFF[double] * (size + size.ravel()[by] + mine)
+            return np.asarray(epsilon + mine + second[name])
         return np.asarray(epsilon + first[name] + second[name])
 
     in_double = {name: allowed(name, double) for name in before.outputs}
     return in_double, {name: allowed(name, formats[name]) for name in before.outputs}
+
+
+def _less(values: Array, by: int | None, whole: bool) -> Array:
+    """Each coordinate of each sample (of the ``whole`` array) less the one at ``by``, in float64."""
+    if by is None:
+        return values
+    samples = values.astype(np.float64).reshape(1 if whole else len(values), -1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray((samples - samples[:, by : by + 1]).reshape(values.shape))
 
 
 def _format(network: Network, name: str) -> np.dtype[np.generic]:
@@ -197,7 +220,11 @@ def _compare(expected: Array, found: Array, allowed: Array | float, where: str) 
 
 
 def _in_runtime(
-    original: Loaded, compressed: Loaded, points: Iterable[dict[str, Array]], allowed: Mapping[str, Array]
+    original: Loaded,
+    compressed: Loaded,
+    points: Iterable[dict[str, Array]],
+    allowed: Mapping[str, Array],
+    shifted: Mapping[str, int],
 ) -> tuple[str, float | None, str]:
     """Name of the runtime, largest deviation in it (``None``: it cannot run the original), and what was left out."""
     name = runtime(original).name
@@ -219,7 +246,9 @@ def _in_runtime(
             found = after(feed)
         except Exception as error:
             raise _only_original(name, error) from error
-        worst = max(worst, _compare_all(name, expected, found, allowed))
+        whole = not original.network.batched
+        wanted = {key: _less(values, shifted.get(key), whole) for key, values in expected.items()}
+        worst = max(worst, _compare_all(name, wanted, found, allowed))
     return name, worst, "" if allowed else "measured only: part of the network is not modelled"
 
 

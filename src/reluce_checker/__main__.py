@@ -143,14 +143,21 @@ def _whole(text: str) -> int:
 
 def text(found: Proved) -> str:
     """What was proved, in words."""
+    what = "no output, shifted as follows," if found.shift else "no output"
     if not found.largest:
-        promise = "no output differs, for every sample of the domain, over the reals"
+        promise = f"{what} differs, for every sample of the domain, over the reals"
     else:
-        promise = f"no output differs by more than {found.largest!r}, for every sample of the domain, over the reals"
+        promise = f"{what} differs by more than {found.largest!r}, for every sample of the domain, over the reals"
     level = f"within={float(found.budget)!r}" if found.level == "within" else found.level
     guard = "" if found.guard is None else f"  guard        {found.guard!r} is true only in the certificate's domain\n"
+    shift = "".join(
+        f"  output {name!r}: each logit less logit {by}: "
+        "softmax and argmax are the same but for epsilon, logits are not\n"
+        for name, by in found.shift.items()
+    )
     return (
         f"proved: {promise}\n"
+        f"{shift}"
         f"  level        {level}\n"
         f"  ReLUs        {found.units[0]} -> {found.units[1]}\n"
         f"  facts        {found.facts} bounds, {found.claims} signs\n"

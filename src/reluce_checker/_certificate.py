@@ -109,7 +109,8 @@ class Multiples:
 class Certificate:
     """All of it. ``facts`` and ``stable`` are keyed by pre-activation, ``slopes`` has (above, below) for each.
 
-    ``guard`` names an output that only the compressed network has.
+    ``guard`` names an output that only the compressed network has, ``shift`` outputs that stand for the original's less
+    one of its coordinates.
     """
 
     original: str
@@ -126,6 +127,7 @@ class Certificate:
     relations: Mapping[str, Relation]
     multiples: Mapping[str, Multiples]
     guard: str | None
+    shift: Mapping[str, int]
 
 
 def read_certificate(data: bytes) -> Certificate:
@@ -158,6 +160,7 @@ def read_certificate(data: bytes) -> Certificate:
             name: _multiples(part) for name, part in (top.named("multiples", "tensor") if top.has("multiples") else ())
         },
         guard=top.printable("guard") if top.has("guard") else None,
+        shift={n: part.place("by") for n, part in top.named("shift", "output")} if top.has("shift") else {},
     )
 
 
@@ -293,6 +296,12 @@ class _Part:
         if value not in (1, -1):
             raise self.wrong(key, "1 or -1")
         return int(value)
+
+    def place(self, key: str) -> int:
+        value = int(self._get(key, int, "a coordinate"))
+        if value < 0:
+            raise self.wrong(key, "a coordinate")
+        return value
 
     def array(self, key: str, kind: str, dimensions: int) -> Array:
         value = self._value.get(key)

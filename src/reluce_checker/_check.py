@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -36,7 +36,8 @@ class Proved:
 
     ``epsilon`` has for each graph output the largest difference of each coordinate, as stated and proved. It is about
     one sample at a time: where the batch axis has a free length, that is 1. ``guard`` names an output of the compressed
-    network that is true only for samples in the certificate's domain, in a batch of any length.
+    network that is true only for samples in the certificate's domain, in a batch of any length. Of outputs in ``shift``
+    it is each coordinate less the one at that place that differs by no more, not the coordinate itself.
     """
 
     level: str
@@ -50,6 +51,7 @@ class Proved:
     certificate: str
     producer: str
     guard: str | None = None
+    shift: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def largest(self) -> float:
@@ -109,7 +111,7 @@ def _check(original: bytes, compressed: bytes, certificate: bytes, domain: Calla
     small = composed(small, {*graph.shapes, *stated.relations})
     backward = Backward(graph, forms, intervals)
     backward.assume(stated.multiples)
-    moved = Relations(backward, small, stated.relations).deviation
+    moved = Relations(backward, small, stated.relations, stated.shift).deviation
     _demand_epsilon(graph, stated, {name: moved[name] for name in graph.outputs})
     _demand_level(graph, forms, stated, inner)
     return Proved(
@@ -124,6 +126,7 @@ def _check(original: bytes, compressed: bytes, certificate: bytes, domain: Calla
         certificate=hashes[2],
         producer=stated.producer,
         guard=stated.guard,
+        shift=stated.shift,
     )
 
 

@@ -4,7 +4,8 @@ Every tensor T' of the compressed network stands for affine functions of a tenso
 
     |T'(x) - (R T(x) + r)| <= d        for all x in the domain.
 
-Graph inputs have R = I, r = 0, d = 0, and graph outputs must have R = I, r = 0 again: then d bounds the difference. One
+Graph inputs have R = I, r = 0, d = 0, and graph outputs must have R = I, r = 0 again: then d bounds the difference. Of
+outputs that are said to be shifted by k, R must be ``I - 1 e_k^T``: then d is about ``T'_i - (T_i - T_k)``. One
 dense step, ``z' = W' h' + b'`` with h' standing for ``R h + r``, where ``R+ z + r+`` is wanted:
 
     d+ = |W'| d + largest absolute value of  (W' R h + W' r + b') - (R+ z + r+)
@@ -112,6 +113,8 @@ class Relations:
         The compressed network.
     stated
         What the certificate says of its tensors; others stand for the tensor of the same name.
+    shift
+        Outputs that have to stand for the original's less one of its coordinates, and which.
 
     Raises
     ------
@@ -119,7 +122,9 @@ class Relations:
         Naming the first tensor for which the relation does not follow.
     """
 
-    def __init__(self, backward: Backward, small: Graph, stated: Mapping[str, Relation]) -> None:
+    def __init__(
+        self, backward: Backward, small: Graph, stated: Mapping[str, Relation], shift: Mapping[str, int]
+    ) -> None:
         self.backward, self.original, self.small = backward, backward.graph, small
         self.forms = Forms()
         self.images = {name: self._image(name, stated.get(name)) for name in small.shapes}
@@ -135,8 +140,13 @@ class Relations:
                 raise NotProved(f"tensor {node.outputs[0]!r} stands for one that no node of the original writes")
             for name in node.outputs:
                 self.deviation[name] = self._node(node, name)
+        if not set(shift) <= set(small.outputs):
+            raise NotProved("the certificate says that something is shifted that is no output")
         for name in small.outputs:
-            self._demand_identity(name, "output")
+            if name in shift:
+                self._demand_shift(name, shift[name])
+            else:
+                self._demand_identity(name, "output")
 
     def _image(self, name: str, stated: Relation | None) -> Image:
         size, nothing = self.small.size(name), Exact.zeros((0,))
@@ -167,6 +177,18 @@ class Relations:
         whole = image.kept is None or np.array_equal(image.kept, np.arange(self.original.size(name)))
         if image.of != name or not whole or not image.copies:
             raise NotProved(f"{what} {name!r} does not stand for itself")
+
+    def _demand_shift(self, name: str, by: int) -> None:
+        """An output stands for the original's, each coordinate less the one at ``by``, and for nothing else."""
+        image, size = self.images[name], self.original.size(name)
+        affine = image.of == image.over == name and image.kept is not None and bool(image.affine.all())
+        right = affine and image.matrix.shape == (size, size) and not image.shift.sign.any() and by < size
+        if right:
+            wanted = np.eye(size)
+            wanted[:, by] -= 1.0
+            right = not (image.matrix - Exact.of(wanted)).sign.any()
+        if not right:
+            raise NotProved(f"output {name!r} does not stand for itself less coordinate {by}")
 
     def _activated(self, name: str) -> bool:
         """Whether a tensor of the original is the output of a ReLU."""

@@ -13,8 +13,8 @@ from onnx import ModelProto, NodeProto, helper
 from strategies import box_of
 from tiny_models import build, chain
 
-from certificates import Text, relation
-from reluce_checker import NotProved
+from certificates import Case, Text, relation
+from reluce_checker import NotProved, Unreadable
 from reluce_checker._graph import Monotone
 from reluce_checker._relation import lipschitz
 
@@ -542,3 +542,57 @@ def test_of_many_coordinates_one_that_moves_is_enough() -> None:
     original, moves = chain([([[1, 0], [0, 1]], [0, 0])]), chain([([[1, 0], [0, 1]], [0, 0.25])])
     with pytest.raises(NotProved, match=r"coordinate 1: 0.25 is proved, 0 is claimed"):
         case_of(original, moves).check()
+
+
+# Logits less one of them
+
+LOGITS = chain([([[1, 0], [0, 1], [1, 1]], [0, 0, 1])])
+LESS = np.eye(3) - np.eye(3)[1]
+
+
+def less_one(said: Any = ("y", 1), matrix: Any = LESS, shift: Any = (0, 0, 0), kept: Any = (-1, -1, -1)) -> Case:
+    small = chain([([[1, -1], [0, 0], [1, 0]], [0, 0, 1])])
+    parts = {"shift": [{"output": said[0], "by": said[1]}]} if said else {}
+    return case_of(LOGITS, small, [relation("y", "y", kept, matrix, shift)] if len(kept) else [], **parts)
+
+
+def test_logits_less_one_of_them() -> None:
+    assert moved(less_one()) == [0, 0, 0]
+    assert less_one().check().shift == {"y": 1}
+    nothing_said = case_of(LOGITS, LOGITS).check()
+    assert nothing_said.shift == {}
+
+
+WRONG = LESS.copy()
+WRONG[0, 0] = 1 + 2.0**-52
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        less_one(said=("y", 0)),
+        less_one(said=("y", 3)),
+        less_one(matrix=np.eye(3) - np.eye(3)[0]),
+        less_one(matrix=WRONG),
+        less_one(shift=[0, 0, 2.0**-52]),
+        less_one(kept=[0, -1, -1], matrix=LESS[1:], shift=[0, 0]),
+        less_one(kept=[]),
+        case_of(LOGITS, LOGITS, shift=[{"output": "y", "by": 0}]),
+    ],
+)
+def test_logits_that_are_shifted_otherwise(case: Case) -> None:
+    with pytest.raises(NotProved, match=r"0 is claimed|does not stand for itself less coordinate"):
+        case.check()
+
+
+def test_logits_that_are_shifted_without_a_word() -> None:
+    with pytest.raises(NotProved, match=r"output 'y' does not stand for itself$"):
+        less_one(said=None).check()
+    with pytest.raises(NotProved, match="something is shifted that is no output"):
+        less_one(said=("x", 0)).check()
+
+
+@pytest.mark.parametrize("by", [-1, True, 1.0, None])
+def test_a_place_is_a_coordinate(by: Any) -> None:
+    with pytest.raises(Unreadable, match="expected a coordinate"):
+        less_one(said=("y", by)).check()

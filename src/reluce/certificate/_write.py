@@ -98,6 +98,7 @@ def write_certificate(
             ],
             "relations": [_relation(state, name) for name in state.kept],
             **({"multiples": _multiples(state)} if state.parallels else {}),
+            **({"shift": [{"output": n, "by": k} for n, k in state.shifted.items()]} if state.shifted else {}),
             **({} if subject.guard is None else {"guard": subject.guard}),
         }
     )

@@ -53,10 +53,10 @@ class Allowance:
     spent: Mapping[str, Array]
     magnitudes: Magnitudes | None = None
 
-    def promise(self, epsilons: Mapping[str, Array]) -> Guarantee:
-        """The guarantee of a network that is proved to deviate by ``epsilons``."""
+    def promise(self, epsilons: Mapping[str, Array], shifted: Mapping[str, int] | None = None) -> Guarantee:
+        """The guarantee of a network that is proved to deviate by ``epsilons``, of shifted outputs from these."""
         lower = {} if self.magnitudes is None else self.magnitudes.lower
-        return Guarantee(self.level.word, str(self.level), epsilons, self.budget, lower, self.spent)
+        return Guarantee(self.level.word, str(self.level), epsilons, self.budget, lower, self.spent, shifted or {})
 
 
 def allowance(

@@ -3,7 +3,7 @@
 from reluce.io._as_onnx import as_onnx
 from reluce.io._files import beside, demand_writable, replace_file
 from reluce.io._guard import GUARD, demand_guardable, guarded, inward, unreachable
-from reluce.io._kinds import hand_over, measure, onnx_bytes, rebuild, runtime, takes_selections
+from reluce.io._kinds import hand_over, measure, onnx_bytes, puts_out_logits, rebuild, runtime, takes_selections
 from reluce.io._load import load, loads
 from reluce.io._loaded import Group, Loaded, OnnxLoaded, Ranges, Runtime, Scaling, Sizes
 from reluce.io._named_like import named_like
@@ -35,6 +35,7 @@ __all__ = [
     "named_like",
     "onnx_bytes",
     "open_model",
+    "puts_out_logits",
     "rebuild",
     "replace_file",
     "runtime",

@@ -78,6 +78,12 @@ def takes_selections(loaded: Loaded) -> bool:
 
 
 @singledispatch
+def puts_out_logits(loaded: Loaded) -> bool:
+    """Whether users of a model see what its network puts out, and not only what is made of it."""
+    return True
+
+
+@singledispatch
 def measure(loaded: Loaded) -> Sizes:
     """How large a model is."""
     raise NotImplementedError(f"no rule to measure a {type(loaded).__name__}")

@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 
 from reluce.errors import ModelError
-from reluce.io._kinds import hand_over, measure, rebuild, runtime, takes_selections
+from reluce.io._kinds import hand_over, measure, puts_out_logits, rebuild, runtime, takes_selections
 from reluce.io._loaded import Loaded, Run, Runtime, Sizes
 from reluce.io._measure import dense_macs
 from reluce.io._sklearn_mlp import INPUT, Layer, mlp_network
@@ -162,8 +162,9 @@ def _constant(network: Network, value: Array) -> list[Layer]:
     return [(np.zeros((width, 1), dtype), np.zeros(1, dtype)), (np.zeros((1, size), dtype), value)]
 
 
+@puts_out_logits.register
 @takes_selections.register
-def _takes_selections(loaded: SklearnLoaded) -> bool:
+def _neither(loaded: SklearnLoaded) -> bool:
     return False
 
 

@@ -232,7 +232,10 @@ def _layer(row: LayerRow) -> dict[str, Any]:
 
 
 def _guarantee(guarantee: Guarantee) -> dict[str, Any]:
-    """Per output an array; ``magnitudes`` at roundoff only, ``spent`` where earlier runs had moved anything."""
+    """Per output an array; ``magnitudes`` at roundoff only, ``spent`` where earlier runs had moved anything.
+
+    ``shifted`` has the coordinate that was subtracted, where one was.
+    """
     found = {
         "level": guarantee.level,
         "asked": guarantee.asked,
@@ -247,6 +250,8 @@ def _guarantee(guarantee: Guarantee) -> dict[str, Any]:
         found["magnitudes"] = _arrays(guarantee.magnitudes)
     if any(values.any() for values in guarantee.spent.values()):
         found["spent"] = _arrays(guarantee.spent)
+    if guarantee.shifted:
+        found["shifted"] = dict(guarantee.shifted)
     return found
 
 

@@ -134,12 +134,25 @@ def _promise(report: Report) -> str:
     where = f"for every input of the domain{' (an assumption)' if report.assumption else ''}, over the reals"
     if guarantee.level == "attested" and report.solver is not None:
         what = f"attested by {report.solver.name}, not proved. If it is right about {_attested(report):,} units, "
-        return f"Guarantee: {what}{_effect(guarantee)} {where}."
+        return f"Guarantee: {what}{_effect(guarantee)} {where}.{_shifted(guarantee)}"
     effect = _effect(guarantee)
-    return f"Guarantee: {guarantee.asked}. {effect[0].upper()}{effect[1:]} {where}{_already(guarantee)}."
+    effect = effect[0].upper() + effect[1:]
+    return f"Guarantee: {guarantee.asked}. {effect} {where}{_already(guarantee)}.{_shifted(guarantee)}"
+
+
+def _shifted(guarantee: Guarantee) -> str:
+    """Which promise is about other numbers than the original puts out."""
+    return "".join(
+        f" Shifted: each logit of output {name!r} less logit {by}; softmax and argmax are the same but for that, "
+        "the logits are not."
+        for name, by in guarantee.shifted.items()
+    )
 
 
 def _effect(guarantee: Guarantee) -> str:
+    if guarantee.shifted:
+        most = f"by more than {_ceiling(guarantee.epsilon)}" if guarantee.epsilon else "at all"
+        return f"no difference of two logits to the one that is subtracted differs {most}"
     if guarantee.epsilon:
         used = f" ({100 * guarantee.share:.3g} % of what it may)" if guarantee.asked == "roundoff" else ""
         return f"no output differs by more than {_ceiling(guarantee.epsilon)}{used}"

@@ -53,6 +53,7 @@ from reluce.rewrite._residual import (
     proved_multiples,
 )
 from reluce.rewrite._residual_exact import exact_multiples, exact_residual, plainly_equal
+from reluce.rewrite._shift import is_shift
 from reluce.rewrite._state import Original, Rewritten
 from reluce.rewrite._well_formed import well_formed
 from reluce.rounding import dot_error, mask_product, nonnegative_product, up
@@ -137,13 +138,18 @@ def epsilons(original: Original, state: Rewritten, exact: bool) -> dict[str, Arr
 
 
 def at_outputs(original: Original, state: Rewritten, found: Mapping[str, Array]) -> dict[str, Array]:
-    """Of the deviations of all tensors those of the outputs, each of which has to stand for itself."""
+    """Of the deviations of all tensors those of the outputs.
+
+    Each has to stand for itself, or where it is said to be shifted, for itself less one of its coordinates.
+    """
     result = {}
     for name in original.network.outputs:
-        moved = name in state.kept and not np.array_equal(
-            state.kept[name], np.arange(original.network.tensors[name].size)
-        )
-        result[name] = np.full_like(found[name], np.inf) if moved else found[name]
+        kept = state.kept.get(name)
+        if name in state.shifted:
+            right = is_shift(state.rows.get(name), kept, name, state.shifted[name])
+        else:
+            right = kept is None or np.array_equal(kept, np.arange(original.network.tensors[name].size))
+        result[name] = found[name] if right else np.full_like(found[name], np.inf)
     return result
 
 

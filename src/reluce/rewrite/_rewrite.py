@@ -11,7 +11,7 @@ whatever the layer in front lost is seen. Last, selections in front of readers. 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from typing import Literal, get_args
 
@@ -29,6 +29,7 @@ from reluce.rewrite._multiples import Class, classes, merge_multiples, values_at
 from reluce.rewrite._rebase import rebase_layer
 from reluce.rewrite._relation import Deviations, at_outputs, deviation
 from reluce.rewrite._select import select_inputs
+from reluce.rewrite._shift import shifted_errors, shifts
 from reluce.rewrite._state import Judge, Original, Rewritten, Sandwich, describe, sandwich
 
 Step = Literal["constants", "fold", "multiples", "merge", "rebase", "select"]
@@ -70,6 +71,7 @@ def rewrite(
     stop: Callable[[], bool] = lambda: False,
     objective: Objective = "parameters",
     steps: Sequence[Step] = STEPS,
+    softmax_shift: bool = False,
 ) -> Rewriting:
     """Make a network smaller without changing what it computes on the domain by more than a budget.
 
@@ -86,6 +88,8 @@ def rewrite(
         What a rewrite must make smaller to be taken.
     steps
         The kinds of rewrites of a round, in order; others than all of ``STEPS`` are for measurements.
+    softmax_shift
+        Whether one logit may be subtracted from all (``_shift``), where that saves anything in the end.
 
     Returns
     -------
@@ -93,10 +97,27 @@ def rewrite(
         With the deviation of every output as proved for the finished network.
     """
     work = _Work(original, budget, stop, objective, steps)
-    state = work.run()
-    found = work.deviations(state)
+    plain = _finished(work, work.run())
+    if not softmax_shift:
+        return plain
+    best, why = plain, ""
+    # From the end only what the shift makes possible is left to do; from the start it takes part in everything.
+    for start in (plain.state, Rewritten.nothing_done(original.network)):
+        work = _Work(original, budget, stop, objective, steps)
+        state = work.run(start, shift=True)
+        reason = work.no_gain(best.network, state.network) if state.shifted else work.unshifted
+        best, why = (_finished(work, state), "") if reason is None else (best, reason)
+    if best is not plain:
+        return best
+    refusal = Refusal(" and ".join(original.network.outputs), "no logit subtracted from all", why)
+    return replace(plain, refusals=(*plain.refusals, refusal))
+
+
+def _finished(work: _Work, state: Rewritten) -> Rewriting:
+    """What is proved of a network at the end of a run."""
+    original, found = work.original, work.deviations(state)
     final = at_outputs(original, state, found)
-    if not fits(final, budget):  # every step was accepted, so this is a bug of ours, and nothing may be claimed
+    if not fits(final, work.budget):  # every step was accepted, so this is a bug of ours, and nothing may be claimed
         raise RuntimeError("a rewritten network does not keep its guarantee")
     left = {relu.name for relu in state.network.relus}
     kept = {
@@ -129,11 +150,17 @@ class _Work:
         self.refusals: dict[str, Refusal] = {}  # of folds, by ReLU
         self.rank: dict[str, str] = {}  # why active units could not be given a smaller basis, by ReLU
         self.ill: dict[str, str] = {}  # merges (by ReLU) and constants (under "") that floats would not bear
+        self.unshifted = "time ran out"  # why no logit was subtracted from all
         self._complaints: list[str] = []
 
-    def run(self) -> Rewritten:
+    def run(self, start: Rewritten | None = None, shift: bool = False) -> Rewritten:
+        """Go on to the fixed point; with a shift that comes first, and nothing is done where there is none."""
         # What costs nothing is used even when time has run out: that is what the proofs were for.
-        state = self._free(Rewritten.nothing_done(self.original.network))
+        state = self._free(Rewritten.nothing_done(self.original.network) if start is None else start)
+        if shift:
+            state = self._shift(state)
+            if not state.shifted:
+                return state
         state = self._deleted(state)
         for _ in range(ROUNDS):
             before = state
@@ -144,6 +171,21 @@ class _Work:
                 state = state if after is state else self._deleted(after)
             if state is before:
                 break
+        return state
+
+    def _shift(self, state: Rewritten) -> Rewritten:
+        """Subtract one logit from all, the first with which that fits."""
+        if self.stop():
+            return state
+        found = shifts(self.original, state)
+        if isinstance(found, str):
+            self.unshifted = found
+            return state
+        for candidate in found:
+            why = self.judge(candidate)
+            if why is None:
+                return candidate
+            self.unshifted = why
         return state
 
     def _deleted(self, state: Rewritten) -> Rewritten:
@@ -181,7 +223,8 @@ class _Work:
         found = self.deviations(candidate)
         if not fits(at_outputs(self.original, candidate, found), self.budget):
             return "its deviation does not fit in the guarantee"
-        why = ill_conditioned(self.before, self.evaluation(candidate, found))
+        before = shifted_errors(self.before, candidate.shifted)
+        why = ill_conditioned(before, self.evaluation(candidate, found))
         if why is not None:
             self._complaints.append(why)
         return why
@@ -195,6 +238,13 @@ class _Work:
             return saves_nothing(before(), after, self.whole, self.objective) or self.judge(candidate)
 
         return why_not
+
+    def no_gain(self, plain: Network, shifted: Network) -> str | None:
+        """Why logits are better left as they are, if so: for other logits the objective itself has to become less."""
+        before, after = (cost(network, self.original.network) for network in (plain, shifted))
+        more = saves_nothing(before, after, self.whole, self.objective)
+        old, new = getattr(before, self.objective), getattr(after, self.objective)
+        return more or (f"it would not save: {self.objective} stay {old:,}" if new == old else None)
 
     def _room(self, state: Rewritten) -> Array:
         spent = at_outputs(self.original, state, self.deviations(state))

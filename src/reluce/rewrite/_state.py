@@ -94,7 +94,7 @@ class Rewritten:
     ``kept[tensor][k]`` is the flat coordinate of the original tensor that flat coordinate ``k`` of the rewritten tensor
     stands for; -1 where it is the next of ``rows[tensor]``. Tensors that lost nothing have no entry. The original
     tensor is that of the same name, unless ``of`` names another. ``parallels`` has claims about the original, by
-    pre-activation.
+    pre-activation. ``shifted`` names outputs that are meant to be the original's less one of its coordinates.
     """
 
     network: Network
@@ -102,6 +102,7 @@ class Rewritten:
     rows: Mapping[str, Rows] = field(default_factory=dict)
     of: Mapping[str, str] = field(default_factory=dict)
     parallels: Mapping[str, Parallels] = field(default_factory=dict)
+    shifted: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def nothing_done(network: Network) -> Rewritten:
