@@ -187,11 +187,13 @@ def _needed(
             found[name] = _Need(mine.inactive, mine.active, bounded)
     producers = [network.producer[name] for name in found if name in network.producer]
     front = network.ancestors([name for node in producers for name in node.inputs])
+    # Where weights on units that stay were rounded, the effect of that is bounded over the ranges of these units.
+    rounded = deviates and bool(state.shifted or state.parallels)
     nothing = np.zeros(0, dtype=np.int64)
     needed: dict[str, _Need] = {}
     for node in network.relus:
         name = node.inputs[0]
-        if name in front and name in ground.bounds.intervals:
+        if (name in front or rounded) and name in ground.bounds.intervals:
             need = found.get(name, _Need(nothing, nothing, nothing))
             needed[name] = replace(need, bounded=np.arange(network.tensors[name].size))
         elif name in found:
