@@ -61,7 +61,8 @@ def test_runs_follow_from_what_is_done(planning: Any) -> None:
     assert all(job.spec["recipe"]["valid"] == 0.1 for job in chosen)
     finals = [job for job in jobs.values() if job.kind == "train" and job.spec["test"]]
     assert all(job.spec["recipe"]["valid"] == 0.0 for job in finals)
-    assert all(job.spec["recipe"]["epochs"] <= 30 for job in (*chosen, *finals))
+    ours = [job for job in (*chosen, *finals) if not job.name.startswith("isa")]
+    assert all(job.spec["recipe"]["epochs"] <= 30 for job in ours)
 
 
 def test_plain_and_budget_share_all_but_budget_and_penalties(planning: Any) -> None:
