@@ -100,7 +100,7 @@ def test_the_check_can_fail(level: Level, monkeypatch: pytest.MonkeyPatch) -> No
         return replace(node, op=replace(op, bias=np.nextafter(op.bias, np.float32(2))))
 
     nodes = tuple(nudged(node) for node in honest.network.nodes)
-    forged = replace(honest, network=replace(honest.network, nodes=nodes))
+    forged = replace(honest, state=replace(honest.state, network=replace(honest.network, nodes=nodes)))
     monkeypatch.setattr(rewriting, "rewritten", lambda *_: (forged, allowed))
     with pytest.raises(AssertionError):
         check(network, box, level)

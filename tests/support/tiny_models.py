@@ -166,8 +166,8 @@ def run(model: Path | bytes, **feeds: Array) -> list[Array]:
 
 
 def exact_output(model: ModelProto, point: Sequence[Fraction]) -> list[Fraction]:
-    """A chain of Gemm and ReLU in exact arithmetic, or a network that is constant."""
-    if not {node.op_type for node in model.graph.node} <= {"Gemm", "Relu"}:
+    """A chain of Gemm, ReLU and Gather in exact arithmetic, or a network that is constant."""
+    if not {node.op_type for node in model.graph.node} <= {"Gemm", "Relu", "Gather"}:
         network = loads(model.SerializeToString()).network
         (found,) = evaluate(network, {"x": np.array([[float(value) for value in point]])})["y"]
         return [Fraction(value) for value in found.tolist()]
@@ -175,6 +175,9 @@ def exact_output(model: ModelProto, point: Sequence[Fraction]) -> list[Fraction]
     for node in model.graph.node:
         if node.op_type == "Relu":
             values = [max(value, Fraction(0)) for value in values]
+            continue
+        if node.op_type == "Gather":
+            values = [values[place] for place in weight(model, node.input[1]).ravel()]
             continue
         options = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
         W, b = (weight(model, name).astype(np.float64).tolist() for name in node.input[1:])
