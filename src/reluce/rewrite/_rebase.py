@@ -130,10 +130,10 @@ def _turned(original: Original, state: Rewritten, pattern: Sandwich, found: list
     rows = dense_form(pattern.before.op).weight[free] * half
     columns = np.concatenate([dense_form(node.op).weight for node in pattern.after if isinstance(node.op, Dense)])
     chosen = np.zeros(0, dtype=np.int64)
-    while len(free) > len(chosen) and np.isfinite(rows).all():
+    while len(free) > len(chosen) and _moderate(rows):
         block = _block(original, state, pattern, found, chosen)
         R = block.readers @ block.weight * half
-        if not np.isfinite(R).all() or not R.any():
+        if not _moderate(R) or not R.any():
             break
         U, sizes, V = np.linalg.svd(R, full_matrices=False)
         rank = int((sizes > 1e-9 * sizes[0]).sum())
@@ -148,13 +148,18 @@ def _turned(original: Original, state: Rewritten, pattern: Sandwich, found: list
     return chosen
 
 
+def _moderate(values: Array) -> bool:
+    """Whether squares of numbers can be added up without overflow; NaN and infinities are not moderate."""
+    return bool((np.abs(values) < 1e150).all())
+
+
 def _nearly(found: Array, wanted: Array, axis: int) -> Array:
     return np.asarray(np.linalg.norm(found - wanted, axis=axis) <= 1e-6 * np.linalg.norm(wanted, axis=axis))
 
 
 def _rank(block: _Block, half: Array) -> int:
     scaled = block.readers @ block.weight * half
-    return _numerical_rank(qr(scaled.T, mode="r", pivoting=True)[0]) if np.isfinite(scaled).all() else 0
+    return _numerical_rank(qr(scaled.T, mode="r", pivoting=True)[0]) if _moderate(scaled) else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +174,7 @@ def _bases(state: Rewritten, pattern: Sandwich, block: _Block, half: Array, room
     """Bases to try: rows of readers, within the budget; one of the lattice of all rows, where that is exact."""
     P = block.readers @ block.weight
     scaled = P * half
-    if not np.isfinite(scaled).all():
+    if not _moderate(scaled):
         return
     triangle, order = qr(scaled.T, mode="r", pivoting=True)
     if (room > 0).any():
