@@ -92,7 +92,7 @@ def rebase_layer(
     why, taken = "its inputs are unbounded", list[Rewritten]()
     for basis in _bases(state, pattern, block, half, room):
         if len(basis.rows) >= present:
-            why = f"its readers tell {len(basis.rows)} combinations apart"
+            why = f"its readers tell {len(basis.rows)} combination{'s' * (len(basis.rows) != 1)} apart"
         elif max(np.abs(part).max(initial=0.0) for part in (basis.rows, basis.factors)) > LARGEST_FACTOR:
             why = "the new weights would be too large"
         else:

@@ -271,60 +271,56 @@ class _Work:
             return state
         return self._noted("", lambda: remove_within(self.original, state, self._room(state), self.judge))
 
-    def _fold(self, state: Rewritten) -> Rewritten:
+    def _by_layer(self, state: Rewritten, step: Callable[[Rewritten, Sandwich], Rewritten]) -> Rewritten:
+        """Take a step for each layer that has the pattern, forward."""
         for relu in self.original.network.relus:
             if self.stop():
                 break
             pattern = self._pattern(state, relu.name)
-            if isinstance(pattern, str):
-                continue
-            result = fold_layer(state, pattern, self.exact, self.saving(state))
-            if not isinstance(result, str):
-                state = result
-            elif len(pattern.active) == len(pattern.units):
-                self.refusals[relu.name] = Refusal(relu.output, "layer not folded", result)
+            if not isinstance(pattern, str):
+                state = step(state, pattern)
+        return state
+
+    def _fold(self, state: Rewritten) -> Rewritten:
+        return self._by_layer(state, self._fold_one)
+
+    def _fold_one(self, state: Rewritten, pattern: Sandwich) -> Rewritten:
+        result = fold_layer(state, pattern, self.exact, self.saving(state))
+        if not isinstance(result, str):
+            return result
+        if len(pattern.active) == len(pattern.units):
+            self.refusals[pattern.relu.name] = Refusal(pattern.relu.output, "layer not folded", result)
         return state
 
     def _multiples(self, state: Rewritten) -> Rewritten:
-        for relu in self.original.network.relus:
-            pattern = self._pattern(state, relu.name)
-            if self.stop():
-                break
-            if not isinstance(pattern, str):
-                same = [item for item in self._classes(state, pattern) if not item.opposite.any()]
-                state = merge_multiples(state, pattern, same, self.saving(state))
-        return state
+        return self._by_layer(state, self._merge_multiples_of_one)
+
+    def _merge_multiples_of_one(self, state: Rewritten, pattern: Sandwich) -> Rewritten:
+        same = [item for item in self._classes(state, pattern) if not item.opposite.any()]
+        return merge_multiples(state, pattern, same, self.saving(state))
 
     def _classes(self, state: Rewritten, pattern: Sandwich) -> list[Class]:
         rows, centre, _ = scaled_rows(self.original, state, pattern)
         return classes(pattern, rows, values_at(pattern, centre))
 
     def _merge(self, state: Rewritten) -> Rewritten:
-        for relu in self.original.network.relus:
-            if self.stop():
-                break
-            pattern = self._pattern(state, relu.name)
-            if isinstance(pattern, str):
-                continue
-            room = self._room(state)
-            merge = partial(merge_layer, self.original, state, pattern, room, self.saving(state))
-            state = self._noted(relu.name, merge)
-        return state
+        return self._by_layer(state, self._merge_one)
+
+    def _merge_one(self, state: Rewritten, pattern: Sandwich) -> Rewritten:
+        room = self._room(state)
+        merge = partial(merge_layer, self.original, state, pattern, room, self.saving(state))
+        return self._noted(pattern.relu.name, merge)
 
     def _rebase(self, state: Rewritten) -> Rewritten:
-        for relu in self.original.network.relus:
-            if self.stop():
-                break
-            pattern = self._pattern(state, relu.name)
-            if isinstance(pattern, str):
-                continue
-            found, room = self._classes(state, pattern), self._room(state)
-            result = rebase_layer(self.original, state, pattern, found, room, self.saving(state))
-            if isinstance(result, str) and found:
-                result = rebase_layer(self.original, state, pattern, [], room, self.saving(state))
-            self.rank[relu.name] = result if isinstance(result, str) else ""
-            state = state if isinstance(result, str) else result
-        return state
+        return self._by_layer(state, self._rebase_one)
+
+    def _rebase_one(self, state: Rewritten, pattern: Sandwich) -> Rewritten:
+        found, room = self._classes(state, pattern), self._room(state)
+        result = rebase_layer(self.original, state, pattern, found, room, self.saving(state))
+        if isinstance(result, str) and found:
+            result = rebase_layer(self.original, state, pattern, [], room, self.saving(state))
+        self.rank[pattern.relu.name] = result if isinstance(result, str) else ""
+        return state if isinstance(result, str) else result
 
     def _select(self, state: Rewritten) -> Rewritten:
         constants = exact_values(self.original, state, {})
