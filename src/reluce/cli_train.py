@@ -93,6 +93,7 @@ def train_command(
     ] = None,
     shift: Annotated[int, typer.Option(metavar="PIXELS", help="Move training images by up to so much.")] = 0,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror training images by chance.")] = False,
+    threads: Annotated[int, typer.Option(metavar="N", help="Threads; the last bits depend on their number.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start afresh, even if there is a checkpoint.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
@@ -136,7 +137,7 @@ def train_command(
     samples = room.load_training_data(data)
     if fresh:
         checkpoint.unlink(missing_ok=True)
-    trained = _fitted(room, samples, recipe, checkpoint, quiet)
+    trained = _fitted(room, samples, recipe, checkpoint, threads, quiet)
     replace_file(target, trained.onnx())
     _report(trained, data, json_file, quiet)
     checkpoint.unlink(missing_ok=True)
@@ -190,7 +191,7 @@ def _demand_distinct(data: Path, written: dict[str, Path | None]) -> None:
         demand_writable(path)
 
 
-def _fitted(room: Any, samples: Data, recipe: Recipe, checkpoint: Path, quiet: bool) -> Trained:
+def _fitted(room: Any, samples: Data, recipe: Recipe, checkpoint: Path, threads: int, quiet: bool) -> Trained:
     done: list[Epoch] = []
     try:
         with _progress(recipe.epochs, quiet) as show:
@@ -199,7 +200,7 @@ def _fitted(room: Any, samples: Data, recipe: Recipe, checkpoint: Path, quiet: b
                 done.append(epoch)
                 show(epoch)
 
-            return cast("Trained", room.fit(samples, recipe, checkpoint, note))
+            return cast("Trained", room.fit(samples, recipe, checkpoint, note, threads=threads))
     except KeyboardInterrupt:
         if not checkpoint.exists():
             raise Interrupted("interrupted before the first epoch ended; nothing was written") from None

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,42 @@ def test_the_same_recipe_gives_the_same_bytes(name: str) -> None:
     assert first.onnx() == second.onnx()
     assert torch.equal(before, torch.random.get_rng_state())
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """What sets the number of threads that torch uses around a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_the_bytes_do_not_depend_on_the_threads_of_the_process(threads: Callable[[int], None]) -> None:
+    found = set()
+    for around in (1, 2, 4):
+        threads(around)
+        found.add(fit(digits(), SHORT).onnx())
+        assert torch.get_num_threads() == around
+    assert len(found) == 1
+
+
+def test_as_many_threads_as_asked_for_and_no_more_afterwards(threads: Callable[[int], None]) -> None:
+    seen: list[int] = []
+
+    def look(epoch: Epoch) -> None:
+        seen.append(torch.get_num_threads())
+        raise Stop
+
+    threads(1)
+    with pytest.raises(Stop):
+        fit(digits(), SHORT, progress=look, threads=3)
+    assert seen == [3]
+    assert torch.get_num_threads() == 1
+
+
+def test_no_thread_is_refused() -> None:
+    with pytest.raises(UsageError, match="threads=0: expected at least 1"):
+        fit(digits(), SHORT, threads=0)
 
 
 def test_another_seed_gives_another_network() -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 
 from reluce.compress import compress
 from reluce.errors import CheckFailed, Interrupted, UsageError
@@ -82,8 +80,7 @@ def _carried_out(plan: Plan, data: Data, settings: Settings, say: Say) -> Figure
         valid = "" if epoch.valid is None else f", validation {epoch.valid:.2%}"
         say(f"epoch {epoch.number}/{plan.recipe.epochs}{valid}")
 
-    with _one_thread():
-        trained = fit(data.without_test(), plan.recipe, plan.checkpoint, note)
+    trained = fit(data.without_test(), plan.recipe, plan.checkpoint, note)
     replace_file(plan.network, trained.onnx())
     middle = time.perf_counter()
     domain = plan.recipe.domain or data.range
@@ -113,17 +110,6 @@ def _carried_out(plan: Plan, data: Data, settings: Settings, say: Say) -> Figure
     replace_file(plan.record, _record(plan, figures))
     plan.checkpoint.unlink(missing_ok=True)
     return figures
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The bytes of a network depend on the number of threads; with one, not on the machine or on who shares it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _demand_undisturbed(result: Result, settings: Settings) -> None:

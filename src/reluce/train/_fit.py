@@ -92,10 +92,13 @@ def fit(
     recipe: Recipe,
     checkpoint: str | Path | None = None,
     progress: Callable[[Epoch], None] | None = None,
+    *,
+    threads: int = 1,
 ) -> Trained:
     """Train a network.
 
-    The same data, recipe and number of threads give the same bytes, whatever the state of torch's random numbers.
+    The same data, recipe and number of threads give the same bytes on one kind of machine, whatever the state of
+    torch's random numbers.
 
     Parameters
     ----------
@@ -108,6 +111,9 @@ def fit(
         with the same bytes as if it had never been stopped.
     progress
         Called after each epoch; what it raises ends the run.
+    threads
+        How many torch may use meanwhile. Sums are split among them, so the last bits depend on their number: with one,
+        not on the machine's cores or on who shares them.
 
     Raises
     ------
@@ -118,7 +124,9 @@ def fit(
     OutputError
         When the checkpoint cannot be written.
     """
-    with _deterministic():
+    if threads < 1:
+        raise UsageError(f"threads={threads}: expected at least 1")
+    with _deterministic(threads):
         run = _Run(data, recipe, checkpoint)
         while not run.finished:
             run.train()
@@ -139,13 +147,16 @@ def accuracy(model: nn.Module, samples: Samples, centre: Centre = UNCENTRED) -> 
 
 
 @contextmanager
-def _deterministic() -> Iterator[None]:
+def _deterministic(threads: int) -> Iterator[None]:
+    used = torch.get_num_threads()
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(threads)
     try:
         with torch.enable_grad():
             yield
     finally:
+        torch.set_num_threads(used)
         torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
