@@ -197,6 +197,16 @@ ShiftFlag = Annotated[
 ]
 
 
+SkipsFlag = Annotated[
+    bool,
+    typer.Option(
+        "--skips",
+        help="What reads a layer may read the layer's input beside it, in place of its active units, where that saves. "
+        "Changes the architecture.",
+    ),
+]
+
+
 @app.command("compress", epilog=EXIT_CODES)
 def compress_command(
     source: Model,
@@ -210,6 +220,7 @@ def compress_command(
     guarantee: GuaranteeText = "roundoff",
     objective: ObjectiveText = "parameters",
     softmax_shift: ShiftFlag = False,
+    skips: SkipsFlag = False,
     time_limit: TimeLimit = None,
     seed: Seed = 0,
     prover: Prover = "ladder",
@@ -227,7 +238,7 @@ def compress_command(
     """Write a smaller network with the same function on the domain."""
     provers = _prover(seed, prover, solver, trust_solver, device)
     shapes, goal = _shapes(input_shape), cast(Objective, objective)
-    settings = Settings(parse_guarantee(guarantee), time_limit, provers, shapes, goal, softmax_shift)
+    settings = Settings(parse_guarantee(guarantee), time_limit, provers, shapes, goal, softmax_shift, skips)
     if save_domain is None and domain_from_data is not None:
         save_domain = beside(target, ".domain.npz")
     read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}

@@ -135,6 +135,8 @@ def compress(
             demand_guardable(loaded)
         if settings.softmax_shift:
             _demand_shiftable(loaded, vnnlib)
+        if settings.skips and not takes_selections(loaded):
+            raise UsageError(f"{loaded.name}: a model of this kind has no place for skips")
         place = certificate_path(certificate, output, model)
         demand_query(vnnlib, model, loaded, output, place, domain)
         demand_free(output, [place, vnnlib])
@@ -239,6 +241,7 @@ class _Run:
     def finished(self, loaded: Loaded, box: Box, proof: Proof, made: Made, guard: bool) -> _Finished:
         """Run the result against the original; with a guard, run that as well."""
         small = made.small
+        self.notes += _skip_notes(made.rewriting)
         outcome = unchanged() if small is loaded else check(loaded, small, box, made.guarantee, proof.facts.points)
         sizes = measure(small)
         if not guard:
@@ -267,6 +270,7 @@ class _Run:
         allowed = allowance(level, loaded.network, box, proof.bounds, proof.facts, self.samples, spent)
         solver = self.solver(proof)
         steps = STEPS if takes_selections(loaded) else tuple(step for step in STEPS if step != "select")
+        steps = (*steps, "skip") if self.settings.skips else steps
 
         def make(facts: Facts, bounds: Bounds | None, exact: bool) -> Made:
             if bounds is None:
@@ -389,6 +393,11 @@ def _attested(facts: Facts) -> bool:
 def _labelled(guarantee: Guarantee, facts: Facts) -> Guarantee:
     """A promise that rests on a solver's word says so, whatever its epsilon is."""
     return replace(guarantee, level="attested") if _attested(facts) else guarantee
+
+
+def _skip_notes(rewriting: Rewriting) -> tuple[str, ...]:
+    around = rewriting.state.skips.items()
+    return tuple(f"skip: what reads {h!r} reads {x!r} beside it, in place of active units" for h, x in around)
 
 
 def _opaque_notes(network: Network) -> list[str]:

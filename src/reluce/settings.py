@@ -33,6 +33,9 @@ class Settings:
     softmax_shift
         For classifiers whose outputs go into a softmax or are compared with each other: whether one of them may be
         subtracted from all, where that saves. Softmax and argmax stay as they are, the outputs themselves do not.
+    skips
+        Whether what reads a layer may read the layer's input beside it, in place of the layer's active units, where
+        that saves. That changes the architecture.
 
     Raises
     ------
@@ -46,6 +49,7 @@ class Settings:
     input_shapes: Mapping[str, tuple[int, ...]] | None = None
     objective: Objective = "parameters"
     softmax_shift: bool = False
+    skips: bool = False
 
     def __post_init__(self) -> None:
         level: Any = self.guarantee

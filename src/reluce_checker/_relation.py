@@ -13,7 +13,8 @@ dense step, ``z' = W' h' + b'`` with h' standing for ``R h + r``, where ``R+ z +
 which is a linear functional of the original's tensors; see ``Backward.largest``. ReLU is 1-Lipschitz, and so keeps d
 for copies ``c T[j]``; for c < 0 those of a ReLU's output stand for ``relu(c z[j]) = |c| T[j] + c z[j]``. An affine row
 f of any tensor that is at least -e passes through a ReLU as itself: d grows by e. Where it is of z and then of relu(z),
-every unit that it reads has to be stably active. A selection may stand for the tensor that it selects from.
+every unit that it reads has to be stably active. A selection may stand for the tensor that it selects from, or where
+it has several inputs for that of the first, with rows that are coordinates of another's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 
 from reluce_checker._certificate import Relation
 from reluce_checker._errors import NotProved
-from reluce_checker._exact import Exact, Matrix
+from reluce_checker._exact import Exact, Matrix, joined
 from reluce_checker._forms import Forms, ScaleForm
 from reluce_checker._graph import (
     Add,
@@ -221,21 +222,43 @@ class Relations:
         raise NotProved(f"tensor {name!r}: {_kind(node.op)} is not the original's, or reads something else")
 
     def _picks(self, node: Node) -> bool:
-        """Whether a selection stands for the tensor that it selects from."""
-        mine = isinstance(node.op, Select) and len(node.inputs) == len(node.outputs) == 1
+        """Whether a selection stands for the tensor that it selects from, or first selects from."""
+        mine = isinstance(node.op, Select) and len(node.outputs) == 1 and bool(node.inputs)
         return mine and self.images[node.inputs[0]].of == self.images[node.outputs[0]].of
 
     def _picked(self, node: Node) -> Exact:
-        (source,), (output,) = node.inputs, node.outputs
-        x, y = self.images[source], self.images[output]
-        if not isinstance(node.op, Select) or x.kept is None or y.kept is None:
+        """Every coordinate is one of an input's; where the certificate has a row for it, that is this coordinate."""
+        (output,), y = node.outputs, self.images[node.outputs[0]]
+        if not isinstance(node.op, Select) or y.kept is None:
             raise NotProved(f"tensor {output!r} selects something of which nothing is known")
-        if any((image.affine | image.turned).any() for image in (x, y)):
+        of, place, factor, d = self._coordinates(node)
+        moved, affine = node.op.indices, y.affine
+        rows, columns = np.nonzero(y.matrix.sign)
+        one = Exact.of(np.ones(len(rows)))
+        single = np.array_equal(rows, np.arange(y.shift.shape[0])) and not (y.matrix[rows, columns] - one).sign.any()
+        if not single or y.shift.sign.any() or y.turned.any():
             raise NotProved(f"tensor {output!r} selects something that does not stand for coordinates")
-        moved = node.op.indices
-        if not np.array_equal(x.kept[moved], y.kept) or (x.factor[moved] - y.factor).sign.any():
+        wanted_of, wanted = np.full(len(y.kept), y.of, dtype=object), y.kept.copy()
+        wanted_of[affine], wanted[affine] = y.over, columns
+        size = y.factor.replaced(np.flatnonzero(affine), one)
+        same = np.array_equal(of[moved], wanted_of) and np.array_equal(place[moved], wanted)
+        if not same or (factor[moved] - size).sign.any():
             raise NotProved(f"tensor {output!r} selects other coordinates than the certificate says")
-        return self.deviation[source][moved]
+        return d[moved]
+
+    def _coordinates(self, node: Node) -> tuple[Array, Array, Exact, Exact]:
+        """What a selection selects from, one input after the other: tensor, coordinate, factor, deviation."""
+        of: list[str] = []
+        place, factor, d = [], [], []
+        for name in node.inputs:
+            x = self.images[name]
+            if x.kept is None or (x.affine | x.turned).any():
+                raise NotProved(f"tensor {node.outputs[0]!r} selects something that does not stand for coordinates")
+            of += [x.of] * len(x.kept)
+            place.append(x.kept)
+            factor.append(x.factor)
+            d.append(self.deviation[name])
+        return np.array(of, dtype=object), np.concatenate(place), joined(factor), joined(d)
 
     def _unchanged(self, node: Node, before: Node) -> bool:
         """Whether a node is the original's, on inputs that are the original's."""
@@ -320,27 +343,15 @@ class Relations:
             or (y.affine | y.turned).any()
         ):
             raise NotProved(f"tensor {output!r} does not stand for coordinates of the original's")
-        tensor, place, factor, d = [], [], [], []
-        for name in node.inputs:
-            x = self.images[name]
-            if x.kept is None or (x.affine | x.turned).any():
-                raise NotProved(f"tensor {output!r} moves something that does not stand for coordinates")
-            tensor += [x.of] * len(x.kept)
-            place.append(x.kept)
-            factor.append(x.factor)
-            d.append(self.deviation[name])
+        tensor, place, factor, d = self._coordinates(node)
         sources = [(name, self.original.size(name)) for name in before.inputs]
         old_tensor = np.array([name for name, size in sources for _ in range(size)], dtype=object)
         old_place = np.concatenate([np.arange(size) for _, size in sources])
         wanted, moved = before.op.indices[y.kept], node.op.indices
-        same = np.array(tensor, dtype=object)[moved] == old_tensor[wanted]
-        same &= np.concatenate(place)[moved] == old_place[wanted]
-        low = min(part.exponent for part in factor)
-        factors = Exact(np.concatenate([part.at(low) for part in factor])[moved], low)
-        if not same.all() or (factors - y.factor).sign.any():
+        same = (tensor[moved] == old_tensor[wanted]) & (place[moved] == old_place[wanted])
+        if not same.all() or (factor[moved] - y.factor).sign.any():
             raise NotProved(f"tensor {output!r} moves other coordinates than the original")
-        low = min(part.exponent for part in d)
-        return Exact(np.concatenate([part.at(low) for part in d])[moved], low)
+        return d[moved]
 
     def _softmax(self, node: Node, before: Node) -> Exact:
         (source,), (output,) = node.inputs, node.outputs

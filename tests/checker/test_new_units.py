@@ -299,6 +299,8 @@ def test_a_selection_stands_for_what_it_selects_from() -> None:
     assert moved(case_of(*picked([0, 2]), box=CUBE)) == [0]
     assert moved(case_of(*picked([2, 0], weight=[[3, 1]]), box=CUBE)) == [0]
     assert moved(case_of(*picked([0, 2, 0], weight=[[0.5, 3, 0.5]]), box=CUBE)) == [0]  # one of them twice
+    row = {"kept": [0, -1], "matrix": [[0, 0, 1]], "shift": [0]}
+    assert moved(case_of(*picked([0, 2], **row), box=CUBE)) == [0]  # a row that is a coordinate
 
 
 def test_a_selection_of_others_costs_what_they_are() -> None:
@@ -314,7 +316,11 @@ def test_a_selection_of_others_costs_what_they_are() -> None:
         ({"kept": [0, 1]}, "'part' selects other coordinates"),
         ({"factor": [1.0, 2.0]}, "'part' selects other coordinates"),
         ({"factor": [1.0, -1.0]}, "'part' selects something that does not stand for coordinates"),
-        ({"kept": [0, -1], "matrix": [[0, 0, 1]], "shift": [0]}, "'part' selects something that does not stand for"),
+        ({"kept": [0, -1], "matrix": [[0, 0, 2]], "shift": [0]}, "'part' selects something that does not stand for"),
+        ({"kept": [0, -1], "matrix": [[0, 1, 1]], "shift": [0]}, "'part' selects something that does not stand for"),
+        ({"kept": [0, -1], "matrix": [[0, 0, 0]], "shift": [0]}, "'part' selects something that does not stand for"),
+        ({"kept": [0, -1], "matrix": [[0, 0, 1]], "shift": [1]}, "'part' selects something that does not stand for"),
+        ({"kept": [0, -1], "matrix": [[0, 1, 0]], "shift": [0]}, "'part' selects other coordinates"),
         ({"kept": [0, 3]}, "what the certificate says of tensor 'part' does not fit"),
     ],
 )
@@ -347,6 +353,53 @@ def test_a_selection_of_a_new_unit_is_refused() -> None:
     said = [*joint(), relation("part", "h1", [-1], [MIX], [0.0], over="z1")]
     with pytest.raises(NotProved, match="'part' selects something that does not stand for coordinates"):
         case_of(JOINT, new, said, box=BOX).check()
+
+
+# Skips: a selection of several tensors
+
+UNIT = box_of((0, 1), (0, 1))
+AROUND = chain([(floats([[1, 0], [1, 1], [1, -1]]), floats([1, 1, 0])), (floats([[1, 2, 3]]), floats([0.5]))])
+
+
+def skipped(weight: Any = ((3, 3, 2),), order: Any = ("h1", "x"), **said: Any) -> tuple[ModelProto, ModelProto, Any]:
+    """What AROUND's last layer takes of two active units, 1 (x + 1) + 2 (x + y + 1), is read from the input."""
+    nodes = [
+        node("Gemm", ["x", "W", "b"], ["z1"], transB=1),
+        node("Relu", ["z1"], ["h1"]),
+        node("Concat", list(order), ["both"], axis=1),
+        node("Gemm", ["both", "V", "c"], ["y"], transB=1),
+    ]
+    new = model(nodes, 1, {"W": [[1, -1]], "b": [0], "V": weight, "c": [3.5]})
+    stands = {"of": "h1", "kept": [2, -1, -1], "matrix": np.eye(2), "shift": [0, 0], "over": "x"} | said
+    return AROUND, new, [relation("z1", "z1", [2]), relation("h1", "h1", [2]), relation("both", **stands)]
+
+
+def test_a_layer_and_its_input_side_by_side() -> None:
+    assert moved(case_of(*skipped(), box=UNIT)) == [0]
+    assert moved(case_of(*skipped(weight=((3, 3, 2.25),)), box=UNIT)) == [Fraction(1, 4)]
+    assert moved(case_of(*skipped(weight=((3, 2, 3),)), box=UNIT)) == [1]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"order": ("x", "h1")}, "a Select cannot be compared with a Relu"),
+        ({"kept": [1, -1, -1]}, "'both' selects other coordinates"),
+        ({"matrix": np.eye(2)[::-1]}, "'both' selects other coordinates"),
+        ({"matrix": 2 * np.eye(2)}, "'both' selects something that does not stand for coordinates"),
+        ({"matrix": [[1, 0], [1, 1]]}, "'both' selects something that does not stand for coordinates"),
+        ({"shift": [0, 1]}, "'both' selects something that does not stand for coordinates"),
+        ({"over": "y", "matrix": [[1], [1]]}, "'both' selects other coordinates"),
+        ({"kept": [-1, -1, -1], "matrix": [[1, 0]] * 3, "shift": [0] * 3}, "'both' selects other coordinates"),
+        (
+            {"factor": [1.0, 1.0, 1.0], "kept": [2, 0, 1], "matrix": None, "shift": None},
+            "'both' selects other coordinates",
+        ),
+    ],
+)
+def test_what_stands_side_by_side_is_what_it_is(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(NotProved, match=message):
+        case_of(*skipped(**said), box=UNIT).check()
 
 
 # What is too much to look at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +12,7 @@ from reluce.domain import Box
 from reluce.guarantee import Allowance, Exact, Level, Within, allowance
 from reluce.network import Array, Network, Relu, validate
 from reluce.prove import prove
-from reluce.rewrite import Original, Rewriting, rewrite
+from reluce.rewrite import STEPS, Original, Rewriting, Step, rewrite
 
 Run = tuple[Rewriting, Allowance]
 
@@ -21,15 +21,21 @@ def level_of(budget: float | None) -> Level:
     return Exact() if budget is None else Within(budget)
 
 
-def rewritten(network: Network, box: Box, level: Level, spent: Mapping[str, Array] | None = None) -> Run:
+def rewritten(
+    network: Network,
+    box: Box,
+    level: Level,
+    spent: Mapping[str, Array] | None = None,
+    steps: Sequence[Step] = STEPS,
+) -> Run:
     proof = prove(network, box)
     allowed = allowance(level, network, box, proof.bounds, proof.facts, spent=spent)
-    return rewrite(Original(network, proof.facts, proof.bounds), allowed.budget), allowed
+    return rewrite(Original(network, proof.facts, proof.bounds), allowed.budget, steps=steps), allowed
 
 
-def check(network: Network, box: Box, level: Level) -> Rewriting:
+def check(network: Network, box: Box, level: Level, steps: Sequence[Step] = STEPS) -> Rewriting:
     """The result of one run, held against the truth of what its level promises."""
-    result, allowed = rewritten(network, box, level)
+    result, allowed = rewritten(network, box, level, steps=steps)
     validate(result.network)
     check_shapes(result.network)
     assert (result.network.inputs, result.network.outputs) == (network.inputs, network.outputs)

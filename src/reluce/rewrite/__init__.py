@@ -2,7 +2,7 @@
 
 from reluce.rewrite._budget import Budget, uniform_budget
 from reluce.rewrite._cost import Cost, Objective, cost
-from reluce.rewrite._rewrite import STEPS, Rewriting, rewrite
+from reluce.rewrite._rewrite import STEPS, Rewriting, Step, rewrite
 from reluce.rewrite._state import Original, Rewritten
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Original",
     "Rewriting",
     "Rewritten",
+    "Step",
     "cost",
     "rewrite",
     "uniform_budget",

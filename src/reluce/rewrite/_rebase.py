@@ -304,7 +304,7 @@ def _applied(
         mine = slice(start, start + len(node.op.weight))
         leftover = (P[mine] - A[mine] @ B) @ centre
         lift = block.readers[mine] @ block.bias - A[mine] @ beta + leftover
-        changed[node.name] = _read(joined(node, found), A[mine], lift, ~gone)
+        changed[node.name] = reading(joined(node, found), A[mine], lift, ~gone)
         start = mine.stop
     if not len(B) and gone.all():
         return _without_layer(state, pattern, changed)
@@ -332,8 +332,8 @@ def _offsets(low: Array) -> Array:
     return np.ldexp(np.ceil(mantissa * 2.0**10) / 2.0**10, exponent)
 
 
-def _read(node: Node, A: Array, lift: Array, left: Array) -> Node:
-    """A reader of the units that stay and of the new ones."""
+def reading(node: Node, A: Array, lift: Array, left: Array) -> Node:
+    """A reader of the units that stay, and of new ones with weights ``A``, with ``lift`` on top of its bias."""
     op = node.op
     assert isinstance(op, Dense)
     dtype = op.weight.dtype

@@ -113,7 +113,7 @@ def _node_deviation(
 ) -> Array:
     parts = [found[name] for name in node.inputs]
     if node.outputs[0] in state.of:
-        return _picked(state, node, parts[0])
+        return _picked(state, node, parts)
     before = original.network.producer[node.outputs[0]]
     whole = not any(name in state.kept for name in (*node.inputs, *node.outputs))
     if node.op is before.op and node.inputs == before.inputs and whole and not any_nonzero(*parts):
@@ -153,14 +153,18 @@ def at_outputs(original: Original, state: Rewritten, found: Mapping[str, Array])
     return result
 
 
-def _picked(state: Rewritten, node: Node, d: Array) -> Array:
-    """A selection that was put in front of a reader, and stands for the tensor that it selects from."""
+def _picked(state: Rewritten, node: Node, parts: list[Array]) -> Array:
+    """A selection that was put in front of a reader, and stands for the coordinates that it selects."""
     assert isinstance(node.op, Select)
-    source, output = node.inputs[0], node.output
-    same = state.source(source) == state.source(output) and not {source, output} & set(state.rows)
-    if not same or not np.array_equal(state.coordinates(source)[node.op.indices], state.coordinates(output)):
-        return np.full(len(node.op.indices), np.inf)
-    return d[node.op.indices]
+    kept, rows = state.coordinates(node.output), state.rows.get(node.output)
+    wanted = [(state.source(node.output), int(place)) for place in kept]
+    if rows is not None:  # well-formed, so each row is a coordinate of another tensor
+        for place, column in zip(np.flatnonzero(kept < 0), rows.matrix.argmax(axis=1), strict=True):
+            wanted[place] = (rows.over, int(column))
+    given = [(state.source(name), int(place)) for name in node.inputs for place in state.coordinates(name)]
+    if set(node.inputs) & set(state.rows) or [given[place] for place in node.op.indices] != wanted:
+        return np.full(len(wanted), np.inf)
+    return np.concatenate(parts)[node.op.indices]
 
 
 def _dense(

@@ -6,8 +6,9 @@ as rows over one tensor of the original. It is bounded over the proven box of h,
 constant units carry has been moved one layer down (h = z = W_prev h_prev + b_prev): the smaller of both holds.
 
 New units of the rewritten network are functionals M z + s of the pre-activation z, so their part is moved down
-likewise. Units whose pre-activations are multiples, z_j = c z_i + e, are first expressed by each other: ReLU is
-positively homogeneous and 1-Lipschitz, and relu(z) - relu(-z) = z, so
+likewise; what a reader takes of a tensor further in front (a skip) waits there for the rest. Units whose
+pre-activations are multiples, z_j = c z_i + e, are first expressed by each other: ReLU is positively homogeneous and
+1-Lipschitz, and relu(z) - relu(-z) = z, so
 
     |relu(z_j) - c relu(z_i)| <= |e|  for c > 0,     |relu(z_j) + c (relu(z_i) - z_i)| <= |e|  for c < 0.
 """
@@ -29,7 +30,8 @@ from reluce.rounding import UNDERFLOW, dot_error, down, nonnegative_product, pro
 class _Residual:
     """Rows ``coefficients @ T + linear @ z + constant`` over one original tensor; ``slack`` pays for rounding so far.
 
-    z is the pre-activation of the ReLU that writes T; ``linear`` is None where there is nothing of it.
+    z is the pre-activation of the ReLU that writes T; ``linear`` is None where there is nothing of it. ``ahead`` has
+    the coefficients of another tensor in front of T, to be added when the residual is over that.
     """
 
     tensor: str
@@ -37,6 +39,7 @@ class _Residual:
     constant: Array
     slack: Array
     linear: Array | None = None
+    ahead: tuple[str, Array] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +118,16 @@ def bounded_residual(
 
 def _bounded(original: Original, residual: _Residual, shape: tuple[int, ...], known: Proved) -> Array:
     """The largest absolute values: as it is, and after as many steps down as there is something linear to move."""
-    worst = np.full(shape, np.inf) if residual.linear is not None else _largest(original, [residual])
+    pending = residual.linear is not None or residual.ahead is not None
+    worst = np.full(shape, np.inf) if pending else _largest(original, [residual])
     parts: list[_Residual] = [residual]
     while worst.any():
         pieces = _substituted(original, parts[0], known)
         if pieces is None:
             break
-        parts = [*pieces, *parts[1:]]
+        parts = [_met(original, pieces[0]), pieces[1], *parts[1:]]
+        if parts[0].ahead is not None:
+            continue
         worst = np.minimum(worst, _largest(original, parts))  # neither is NaN
     return worst
 
@@ -170,7 +176,12 @@ def _plus(
     columns, new = columns_of(state, original.network, source), state.rows.get(source)
     assert columns is not None
     old, weight, radius = residual.coefficients, parameters.weight, parameters.weight_radius
-    if new is not None:
+    if new is not None and source in state.of:
+        ahead = weight[:, columns < 0] @ new.matrix  # exact: each row of the matrix is a coordinate
+        slack = residual.slack + _reach(original, new.over, radius[:, columns < 0] @ new.matrix)
+        residual, left = replace(residual, ahead=(new.over, ahead), slack=slack), columns >= 0
+        columns, weight, radius = columns[left], weight[:, left], radius[:, left]
+    elif new is not None:
         relu = original.network.producer.get(residual.tensor)
         if relu is None or not isinstance(relu.op, Relu) or relu.inputs[0] != new.over or residual.linear is not None:
             return None
@@ -240,7 +251,8 @@ def _substituted(original: Original, residual: _Residual, known: Proved) -> tupl
             slack = slack + _reach(original, relu.inputs[0], np.where(both, size, 0.0))
         carried = carried + residual.linear
     moved = carried.any(axis=0)
-    if not (moved.any() or constants.any() or residual.linear is not None) and residual is given:
+    pending = residual.linear is not None or residual.ahead is not None
+    if not (moved.any() or constants.any() or pending) and residual is given:
         return None
     C = carried[:, moved]
     form = dense_form(below.op)
@@ -258,9 +270,20 @@ def _substituted(original: Original, residual: _Residual, known: Proved) -> tupl
     rest[:, (active & ~fixed) | constants] = 0.0
     nothing = np.zeros_like(residual.constant)
     return (
-        _Residual(below.inputs[0], coefficients, residual.constant + lift, slack),
+        _Residual(below.inputs[0], coefficients, residual.constant + lift, slack, ahead=residual.ahead),
         _Residual(residual.tensor, rest, nothing, nothing),
     )
+
+
+def _met(original: Original, residual: _Residual) -> _Residual:
+    """The residual with what waited for its tensor."""
+    if residual.ahead is None or residual.ahead[0] != residual.tensor:
+        return residual
+    old, more = residual.coefficients, residual.ahead[1]
+    total = old + more
+    rounding = np.where((total != 0) & (old != 0) & (more != 0), product_error(np.abs(old) + np.abs(more)), 0.0)
+    slack = residual.slack + _reach(original, residual.tensor, rounding)
+    return replace(residual, coefficients=total, slack=slack, ahead=None)
 
 
 def _without_multiples(

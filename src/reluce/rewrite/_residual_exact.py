@@ -28,14 +28,16 @@ def exact_residual(
         if step is None:
             break
         name, C, c = step
-    linear = None
+    linear, ahead = None, None
     if name == target and source is not None:
         columns, new = columns_of(state, original.network, source), state.rows.get(source)
         assert columns is not None
         scattered = np.zeros(C.shape, dtype=object)
         scattered[:, columns[columns >= 0]] = new_weight.mantissa[:, columns >= 0]
         C = C + Dyadic(scattered, new_weight.exponent)
-        if new is not None:
+        if new is not None and source in state.of:
+            ahead = new.over, new_weight[:, columns < 0] @ Dyadic.of(new.matrix)
+        elif new is not None:
             relu = original.network.producer.get(name)
             if relu is None or relu.inputs != (new.over,):
                 return np.full(c.shape, np.inf)
@@ -46,14 +48,25 @@ def exact_residual(
             linear, c = mine @ Dyadic.of(new.matrix), c + mine @ Dyadic.of(new.shift)
     elif source is not None:
         return np.full(c.shape, np.inf)
-    equal = _exactly_zero(original, name, C, c, linear, known)
+    equal = _exactly_zero(original, name, C, c, linear, known, ahead)
     return np.where(possible, equal, np.inf)
 
 
-def _exactly_zero(original: Original, name: str, C: Dyadic, c: Dyadic, linear: Dyadic | None, known: Proved) -> Array:
-    """0 where ``C @ T + linear @ z + c`` vanishes, as it is or one or more layers down; infinity elsewhere."""
+def _exactly_zero(
+    original: Original,
+    name: str,
+    C: Dyadic,
+    c: Dyadic,
+    linear: Dyadic | None,
+    known: Proved,
+    ahead: tuple[str, Dyadic] | None = None,
+) -> Array:
+    """0 where ``C @ T + linear @ z + c`` vanishes, as it is or one or more layers down; infinity elsewhere.
+
+    ``ahead`` has coefficients of another tensor in front of T, which count as well.
+    """
     C, c = _absorb_constants(original, name, C, c)
-    best = _zero_or_unknown(C, c)
+    best = _zero_or_unknown(C, c) if ahead is None else np.full(c.shape, np.inf)
     if linear is not None:
         best = np.where((linear.sign() == 0).all(axis=1), best, np.inf)
     rows = np.flatnonzero(best)
@@ -63,8 +76,10 @@ def _exactly_zero(original: Original, name: str, C: Dyadic, c: Dyadic, linear: D
         if step is None:
             break
         name, C, c = step
+        if ahead is not None and ahead[0] == name:
+            C, ahead = C + ahead[1][rows], None
         C, c = _absorb_constants(original, name, C, c)
-        zero = _zero_or_unknown(C, c) == 0
+        zero = (_zero_or_unknown(C, c) == 0) & (ahead is None)
         best[rows[zero]] = 0.0
         rows, C, c, linear = rows[~zero], C[~zero], c[~zero], None
     return best

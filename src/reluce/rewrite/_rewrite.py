@@ -5,7 +5,9 @@ something: what costs nothing, then constants within the budget. It never makes 
 would only stand in the way of the rest. Folding a layer saves most, so it comes before what makes layers merely
 smaller: units on one hyperplane, LEO's merging (which keeps units as they are and so can be exact), the joint rank
 (whose new units are combinations, which nothing finer finds its way through). Layers are visited forward, so that
-whatever the layer in front lost is seen. Last, selections in front of readers. A round that changes nothing ends it.
+whatever the layer in front lost is seen. Last, selections in front of readers, and skips where they are asked for: what
+reads a layer through one of these is no longer a dense layer, so nothing else can be done there. A round that changes
+nothing ends it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -30,11 +32,14 @@ from reluce.rewrite._rebase import rebase_layer
 from reluce.rewrite._relation import Deviations, at_outputs, deviation
 from reluce.rewrite._select import select_inputs
 from reluce.rewrite._shift import shifted_errors, shifts
+from reluce.rewrite._skip import skip_layer
 from reluce.rewrite._state import Judge, Original, Rewritten, Sandwich, describe, sandwich
 
-Step = Literal["constants", "fold", "multiples", "merge", "rebase", "select"]
-STEPS: tuple[Step, ...] = get_args(Step)
-"""The kinds of rewrites beside deleting what costs nothing, in the order of a round; constants whenever deleting."""
+Step = Literal["constants", "fold", "multiples", "merge", "rebase", "select", "skip"]
+STEPS: tuple[Step, ...] = ("constants", "fold", "multiples", "merge", "rebase", "select")
+"""The kinds of rewrites beside deleting what costs nothing, in the order of a round; constants whenever deleting.
+
+Skips, which change the architecture, come last where they are asked for."""
 
 ROUNDS = 20
 """More rounds than layers that can fold one after the other are never needed in practice."""
@@ -87,7 +92,7 @@ def rewrite(
     objective
         What a rewrite must make smaller to be taken.
     steps
-        The kinds of rewrites of a round, in order; others than all of ``STEPS`` are for measurements.
+        The kinds of rewrites of a round, in order: ``STEPS``, and ``"skip"`` behind them; others are for measurements.
     softmax_shift
         Whether one logit may be subtracted from all (``_shift``), where that saves anything in the end.
 
@@ -125,7 +130,10 @@ def _finished(work: _Work, state: Rewritten) -> Rewriting:
         for relu in original.network.relus
     }
     standing = [refusal for layer, refusal in work.refusals.items() if len(kept[layer])]
-    refusals = (*standing, *_kept_though_stable(work, state, kept))
+    unskipped = [
+        Refusal(r.output, "no skip", work.unskipped[r.name]) for r in state.network.relus if r.name in work.unskipped
+    ]
+    refusals = (*standing, *unskipped, *_kept_though_stable(work, state, kept))
     floats = float_errors(original, kept, work.before, work.evaluation(state, found))
     return Rewriting(state, final, kept, floats, refusals)
 
@@ -150,6 +158,7 @@ class _Work:
         self.refusals: dict[str, Refusal] = {}  # of folds, by ReLU
         self.rank: dict[str, str] = {}  # why active units could not be given a smaller basis, by ReLU
         self.ill: dict[str, str] = {}  # merges (by ReLU) and constants (under "") that floats would not bear
+        self.unskipped: dict[str, str] = {}  # why there is no skip around a layer, by ReLU
         self.unshifted = "time ran out"  # why no logit was subtracted from all
         self._complaints: list[str] = []
 
@@ -325,6 +334,17 @@ class _Work:
     def _select(self, state: Rewritten) -> Rewritten:
         constants = exact_values(self.original, state, {})
         return select_inputs(self.original, state, constants, self.saving)
+
+    def _skip(self, state: Rewritten) -> Rewritten:
+        return self._by_layer(state, self._skip_one)
+
+    def _skip_one(self, state: Rewritten, pattern: Sandwich) -> Rewritten:
+        result = skip_layer(self.original, state, pattern, self.saving(state))
+        if not isinstance(result, str):
+            return result
+        if len(pattern.active):
+            self.unskipped[pattern.relu.name] = result
+        return state
 
     def _pattern(self, state: Rewritten, name: str) -> Sandwich | str:
         current = next((node for node in state.network.relus if node.name == name), None)

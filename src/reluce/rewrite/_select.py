@@ -7,12 +7,13 @@ passes on the others, at the price of listing their places. Source: METHODS 4.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
+from itertools import chain, count
 
 import numpy as np
 
-from reluce.network import Array, Dense, Network, Node, Select, readonly
+from reluce.network import Array, Dense, Node, Select, readonly
 from reluce.rewrite._shrink import Values, absorb
 from reluce.rewrite._state import Judge, Original, Rewritten
 
@@ -68,9 +69,9 @@ def _behind_selection(
     network, places = state.network, np.flatnonzero(needed)
     tensor = network.tensors[name]
     small = replace(
-        tensor, name=next(_unused(network, f"{name}_read")), shape=(*(tensor.shape or ())[:-1], len(places))
+        tensor, name=unused(network.tensors, f"{name}_read"), shape=(*(tensor.shape or ())[:-1], len(places))
     )
-    node_name = next(_unused_node(network, f"{name}_read"))
+    node_name = unused(network.by_name, f"{name}_read")
     selection = Node(node_name, Select(readonly(places), small.shape or ()), (name,), (small.name,))
     changed = {}
     for node in readers:
@@ -89,19 +90,7 @@ def _behind_selection(
     )
 
 
-def _unused(network: Network, wanted: str) -> Iterator[str]:
-    """Names that no tensor has."""
-    yield from (name for name in _numbered(wanted) if name not in network.tensors)
-
-
-def _unused_node(network: Network, wanted: str) -> Iterator[str]:
-    """Names that no node has."""
-    yield from (name for name in _numbered(wanted) if name not in network.by_name)
-
-
-def _numbered(wanted: str) -> Iterator[str]:
-    yield wanted
-    number = 1
-    while True:
-        number += 1
-        yield f"{wanted}_{number}"
+def unused(taken: Container[str], wanted: str) -> str:
+    """A name that is not taken: the wanted one, or that with the first number that makes it new."""
+    names = chain([wanted], (f"{wanted}_{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)

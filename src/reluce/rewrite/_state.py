@@ -2,8 +2,8 @@
 
 Most coordinates of a rewritten tensor are coordinates of the original tensor of the same name. Re-based layers have new
 units that are affine functions of the original's pre-activations; a selection put in front of a reader stands for the
-tensor that it selects from. Units that are multiples of others are claimed as such (``Parallels``), and proved by the
-relation like everything else.
+tensor that it selects from, or where it has a layer's input beside the layer's units, for coordinates of both. Units
+that are multiples of others are claimed as such (``Parallels``), and proved by the relation like everything else.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Original:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Coordinates that the original does not have: ``matrix @ z + shift`` with z the original pre-activation ``over``.
+    """Coordinates that the original does not have: ``matrix @ z + shift`` with z the original tensor ``over``.
 
-    Behind the ReLU they stand for the ReLU of that. It is the same where it is not negative; or ``turned`` names the
-    coordinate i of z that the row reads alone, with -1: ``relu(-z_i)``. It is -1 for the others. ``matrix`` is ``(rows,
-    size of z)``, float64 and taken as exact. ``low`` and ``high`` say where the rows range on the domain, for those who
-    look for more; nothing that is promised rests on them.
+    Of a layer that z is the pre-activation. Behind the ReLU they stand for the ReLU of that. It is the same where it is
+    not negative; or ``turned`` names the coordinate i of z that the row reads alone, with -1: ``relu(-z_i)``. It is -1
+    for the others. ``matrix`` is ``(rows, size of z)``, float64 and taken as exact. ``low`` and ``high`` say where the rows
+    range on the domain, for those who look for more; nothing that is promised rests on them.
     """
 
     over: str
@@ -113,6 +113,11 @@ class Rewritten:
         """The original tensor that a tensor stands for."""
         return self.of.get(name, name)
 
+    @property
+    def skips(self) -> dict[str, str]:
+        """Which tensors of the original others are read beside: by the layer that is skipped, the layer's input."""
+        return {self.of[name]: rows.over for name, rows in self.rows.items() if name in self.of}
+
     def coordinates(self, name: str) -> Array:
         """For each flat coordinate of a tensor the one of the original that it stands for; -1 where it is new."""
         return self.kept[name] if name in self.kept else np.arange(self.network.tensors[name].size)
@@ -140,7 +145,7 @@ class Rewritten:
         low, high = box.lower.ravel()[kept], box.upper.ravel()[kept]
         if name in self.rows:
             new, rows = kept < 0, self.rows[name]
-            least = -np.inf if rows.over == self.source(name) else 0.0
+            least = -np.inf if name in self.of or rows.over == name else 0.0
             low[new], high[new] = np.maximum(rows.low, least), np.maximum(rows.high, least)
         return Interval(low.reshape(shape), high.reshape(shape))
 

@@ -39,7 +39,7 @@ def _same_outputs(original: Network, state: Rewritten, node: Node) -> bool:
     if not node.outputs:
         return True
     if node.outputs[0] in state.of:
-        return isinstance(node.op, Select) and len(node.inputs) == len(node.outputs) == 1
+        return isinstance(node.op, Select) and len(node.outputs) == 1
     before = original.producer.get(node.outputs[0])
     return before is not None and before.outputs == node.outputs
 
@@ -51,7 +51,9 @@ def _sound(original: Network, state: Rewritten, name: str) -> bool:
         return False
     rows = state.rows.get(name)
     if rows is not None:
-        if kept is None or not new.shape or name in state.of or not _sound_rows(original, rows, old, kept):
+        if kept is None or not new.shape or not _sound_rows(original, rows, old, kept):
+            return False
+        if name in state.of and not _coordinates_only(rows):
             return False
         old_units = kept[kept >= 0]
         kept, new = old_units, replace(new, shape=(*new.shape[:-1], len(old_units)))
@@ -76,6 +78,13 @@ def _sound_rows(original: Network, rows: Rows, old: Tensor, kept: Array) -> bool
     finite = bool(np.isfinite(rows.matrix).all() and np.isfinite(rows.shift).all())
     whole = finite and rows.matrix.shape == (count, over.size) and rows.shift.shape == rows.turned.shape == (count,)
     return whole and _sound_opposites(rows)
+
+
+def _coordinates_only(rows: Rows) -> bool:
+    """Whether rows are nothing but different coordinates of the tensor that they are over."""
+    one = rows.matrix == 1
+    single = (one.sum(axis=1) == 1).all() and (one.sum(axis=0) <= 1).all() and not rows.matrix[~one].any()
+    return bool(single and (rows.turned < 0).all() and not rows.shift.any())
 
 
 def _sound_opposites(rows: Rows) -> bool:
