@@ -762,3 +762,29 @@ def test_a_query_cannot_be_about_shifted_logits(source: Path, target: Path, caps
     options = ["--range", "0,1", "--softmax-shift", "--vnnlib", target.with_suffix(".vnnlib")]
     assert reluce_command("compress", source, target, *options) == 2
     assert "--softmax-shift changes them: only one" in capsys.readouterr().err
+
+
+# A layer's input beside its units
+
+WIDE = [
+    ([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1], [0, 0, 0, 1], [1, -1, 1, -1]], [1, 1, 1, 1, 0]),
+    ([[1, 2, 0, 1, 1], [0, 1, 3, 1, -1], [2, 0, 1, 4, 1], [1, 1, 2, -1, 1]], [0, 1, -1, 0]),
+]
+"""Four active units and one that is not stable, on four inputs for four outputs."""
+
+
+@pytest.mark.parametrize("level", ["exact", "roundoff"])
+def test_skips_are_named_and_proved(tmp_path: Path, target: Path, capsys: Capture, level: str) -> None:
+    source, report = saved(chain(WIDE), tmp_path / "in.onnx"), tmp_path / "report.json"
+    options = ["--range", "0,1", "--guarantee", level, "--json", report]
+    assert reluce_command("compress", source, target, *options, "--skips") == 0
+    assert "note: skip: what reads 'h1' reads 'x' beside it, in place of active units" in capsys.readouterr().out
+    data = json.loads(report.read_text())
+    assert (data["model"]["parameters"], data["compressed"]["parameters"]) == (49, 4 + 1 + 5 * 4 + 4)
+    assert [node.op_type for node in onnx.load(target).graph.node] == ["Gemm", "Relu", "Concat", "Gemm"]
+    assert reluce_check([*map(str, (source, target, target.with_suffix(".cert"))), "--range", "0,1"]) == 0
+    x = np.random.default_rng(0).random((64, 4)).astype(np.float32)
+    np.testing.assert_allclose(run_model(target, x=x)[0], run_model(source, x=x)[0], rtol=0, atol=1e-5)
+    assert reluce_command("compress", source, target, *options) == 0
+    assert "note: skip" not in capsys.readouterr().out
+    assert "Concat" not in [node.op_type for node in onnx.load(target).graph.node]

@@ -490,7 +490,7 @@ def test_all_options_of_train_are_there() -> None:
     import inspect
 
     ours, theirs = (inspect.signature(each).parameters for each in (sweep_command, train_command))
-    assert theirs.keys() - ours.keys() == {"target", "json_file"}
+    assert theirs.keys() - ours.keys() == {"target", "json_file", "threads"}  # a run of a sweep has one thread
     for name in theirs.keys() & ours.keys():
         assert ours[name].default == theirs[name].default
 

@@ -539,6 +539,11 @@ def test_nothing_is_written_to_a_file(tmp_path: Any) -> None:
         reluce.compress(fitted(KNOWN), "0,1", output=tmp_path / "out.onnx")
 
 
+def test_there_is_no_place_for_skips() -> None:
+    with pytest.raises(UsageError, match="has no place for skips"):
+        reluce.compress(fitted(KNOWN), "0,1", settings=Settings(skips=True))
+
+
 # Rewritten networks that no estimator is
 
 

@@ -19,7 +19,7 @@ from torch.nn.utils import parametrizations, prune
 from torch_models import Fn, known, linear, samples, tensors
 
 import reluce
-from reluce import Settings
+from reluce import Exact, Settings
 
 Module = nn.Module
 DOUBLE = torch.float64
@@ -319,6 +319,19 @@ def test_a_network_that_is_unchanged_is_a_copy() -> None:
     assert type(small) is Residual
     assert small is not module
     assert small.left.weight is not module.left.weight
+
+
+def test_a_skip_is_a_concatenation() -> None:
+    """Four active units and one that is not stable; what reads them reads the input instead, and the one."""
+    first = linear([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1], [0, 0, 0, 1], [1, -1, 1, -1]], [1, 1, 1, 1, 0])
+    last = linear([[1, 2, 0, 1, 1], [0, 1, 3, 1, -1], [2, 0, 1, 4, 1], [1, 1, 2, -1, 1]], [0, 1, -1, 0])
+    module = nn.Sequential(first, nn.ReLU(), last)
+    examples, chosen = (torch.zeros(3, 4, dtype=DOUBLE),), Settings(Exact(), skips=True)
+    result = reluce.compress(module.eval(), "0,1", example_inputs=examples, settings=chosen)
+    assert sum(value.numel() for value in result.model.parameters()) == 4 + 1 + 5 * 4 + 4
+    assert largest_difference(module, result.model, (4,)) < 1e-12
+    assert_trains(result.model, points((4,), 8))
+    assert_saves(result.model, points((4,), 8))
 
 
 ROWS = st.lists(st.sampled_from([0, 0, 0, 1, -1, 0.5, 2]), min_size=3, max_size=3)
