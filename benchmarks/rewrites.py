@@ -3,11 +3,11 @@
     python benchmarks/rewrites.py --data ../shared [--only TEXT] [--most 20] [--guarantee roundoff] [--time-limit 60]
 
 Every network of DATA/networks/INDEX.json and the project's own whose file has at most MOST MB is proved once over its
-stated box and rewritten: with all rewrites, without each of them, with those alone that LEO has, and in random orders.
-That is done in a process of its own that is killed at twice the time limit and a minute; smallest files first. What
-became of it is appended to OUT/rewrites.jsonl, one line a network and guarantee; a rerun does what is missing there,
---again does all (the last line of a network counts). Prints tables and writes them to OUT/rewrites.txt. Parameters are
-those that count for a rewrite: with the places that a selection lists.
+stated box and rewritten: with all rewrites, without each of them, with those alone that LEO has, with skips as well,
+and in random orders. That is done in a process of its own that is killed at twice the time limit and a minute; smallest
+files first. What became of it is appended to OUT/rewrites.jsonl, one line a network and guarantee; a rerun does what is
+missing there, --again does all (the last line of a network counts). Prints tables and writes them to OUT/rewrites.txt.
+Parameters are those that count for a rewrite: with the places that a selection lists.
 """
 
 from __future__ import annotations
@@ -72,6 +72,9 @@ def measure(case: Case, level: Level, seconds: float) -> Json:
 LEO = ("constants", "fold", "merge")
 """The rewrites of LEO, with constants within the budget."""
 
+SKIPS = "with skips"
+"""The variant that has more rewrites than a run without options."""
+
 ORDERS = 4
 """Random orders of the rewrites that are tried."""
 
@@ -100,7 +103,8 @@ def variants(original: Original, budget: Budget) -> Json:
     """Parameters that are left by other choices of rewrites, and by other orders."""
     whole = list(STEPS)
     orders = [np.random.default_rng(number).permutation(whole).tolist() for number in range(ORDERS)]
-    chosen = {f"without {name}": [step for step in whole if step != name] for name in whole} | {"leo": list(LEO)}
+    chosen = {f"without {name}": [step for step in whole if step != name] for name in whole}
+    chosen |= {"leo": list(LEO), SKIPS: [*whole, "skip"]}
     chosen |= {f"order {number}": order for number, order in enumerate(orders)}
     return {"variants": {name: _parameters(original, budget, steps) for name, steps in chosen.items()}}
 
@@ -173,16 +177,18 @@ def disorder(row: Json) -> float:
 
 
 def contributions(rows: list[Json]) -> Table:
-    """How much larger results are without each rewrite, over the networks that become smaller at all."""
-    table = Table(title="without a rewrite: parameters left, against all rewrites (geometric mean, largest, networks)")
-    for number, name in enumerate(("left out", "mean", "largest", "networks that it makes smaller")):
+    """How much larger results are without each rewrite, and smaller with skips: of networks that become smaller."""
+    table = Table(title="parameters left by other choices of rewrites, against the result of a run without options")
+    for number, name in enumerate(("choice", "mean", "extreme", "networks that differ")):
         table.add_column(name, justify="right" if number else "left")
     smaller = [row for row in rows if row["after"] < row["parameters"]]
-    for name in smaller[0]["variants"] if smaller else ():
+    for name in smaller[-1]["variants"] if smaller else ():
         if not name.startswith("order"):
-            factors = np.array([row["variants"][name] / max(row["after"], 1) for row in smaller])
+            having = [row for row in smaller if name in row["variants"]]  # lines of earlier versions lack some
+            factors = np.array([row["variants"][name] / max(row["after"], 1) for row in having])
             mean = float(np.exp(np.log(factors).mean()))
-            table.add_row(name, f"{mean:.3f}", f"{factors.max():.2f}", str(int((factors > 1).sum())))
+            extreme = factors.min() if name == SKIPS else factors.max()
+            table.add_row(name, f"{mean:.3f}", f"{extreme:.2f}", str(int((factors != 1).sum())))
     return table
 
 
