@@ -1,5 +1,6 @@
 """What the whole path finds on trained networks, and that it falls into none of the known traps."""
 
+import gzip
 import hashlib
 import json
 from dataclasses import dataclass
@@ -113,6 +114,49 @@ def test_trained_networks_twice(known: Known, shared: Path, tmp_path: Path) -> N
     compress(source, "0,1", output=once, settings=Settings(Exact()))
     compress(once, "0,1", output=twice, settings=Settings(Exact()))
     assert once.read_bytes() == twice.read_bytes()
+
+
+TLL = "vnncomp2022/tllverifybench/tllBench_n=2_N=M=8_m=1_instance_0_0.onnx.gz"
+
+
+def test_skips_around_the_banks_of_a_lattice_network(shared: Path, tmp_path: Path) -> None:
+    """Much of it is linear where it stands, and its linear layers are narrow: a third less with skips."""
+    source, x = tmp_path / "in.onnx", np.random.default_rng(0).uniform(-2, 2, (500, 2)).astype(np.float32)
+    source.write_bytes(gzip.decompress((shared / "networks" / TLL).read_bytes()))
+    left = {}
+    for skips in (False, True):
+        target = tmp_path / f"{skips}.onnx"
+        report = compress(source, "-2,2", output=target, settings=Settings(skips=skips)).report
+        assert report.certificate is not None
+        assert report.compressed is not None
+        assert report.check is not None
+        left[skips] = report.compressed.parameters
+        assert any("skip: what reads" in note for note in report.notes) is skips
+        found, wanted = (
+            run(path, **{name: x})[0] for path, name in ((target, input_of(target)), (source, input_of(source)))
+        )
+        assert np.abs(found.astype(np.float64) - wanted).max() <= report.check.allowed
+    assert left[False] < 8000  # of 17,171
+    assert left[True] < 0.75 * left[False]
+
+
+def test_a_logit_subtracted_from_all(shared: Path, tmp_path: Path) -> None:
+    source, target = shared / "networks" / "reluce_l1" / f"{NETWORKS[4].file}.onnx", tmp_path / "out.onnx"
+    report = compress(source, "0,1", output=target, settings=Settings(softmax_shift=True)).report
+    assert report.certificate is not None
+    assert report.compressed is not None
+    assert report.guarantee is not None
+    assert report.check is not None
+    assert report.compressed.parameters < 133_929  # without
+    (by,) = report.guarantee.shifted.values()
+    x = images(shared, "mnist")[:500]
+    (found,), (wanted,) = (run(path, **{input_of(path): x}) for path in (target, source))
+    assert np.abs(found.astype(np.float64) - (wanted - wanted[:, [by]])).max() <= report.check.allowed
+    assert (found.argmax(axis=1) == wanted.argmax(axis=1)).all()
+
+
+def input_of(path: Path) -> str:
+    return load(path).network.inputs[0]
 
 
 PRUNED = "isa/pruned_dnn_CIFAR10-rgb_400-400_0.000175_0003.onnx"
