@@ -40,7 +40,8 @@ def cost(network: Network, original: Network) -> Cost:
         if isinstance(op, Dense):
             macs += network.tensors[node.output].size * op.weight.shape[1]
         if isinstance(op, Select):
-            listed = not np.array_equal(op.indices, np.arange(len(op.indices)))  # else tensors side by side
+            whole = np.arange(sum(network.tensors[name].size for name in node.inputs))
+            listed = not np.array_equal(op.indices, whole)  # else tensors side by side
             if node.name not in original.by_name and listed:
                 parameters += len(op.indices)
                 size += INDEX_BYTES * len(op.indices)

@@ -1,4 +1,4 @@
-"""Fold a layer whose remaining units are all stably active: on the domain it is linear, so it needs no layer.
+"""Fold a layer that is linear: two dense layers with nothing between them, or stably active units only, are one.
 
     h = z = W h_prev + b   gives   W_next h + b_next = (W_next W) h_prev + (W_next b + b_next)
 
@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from reluce.bounds import dense_form
-from reluce.network import Dense, Dyadic, readonly
+from reluce.network import Dense, Dyadic, Node, readonly
 from reluce.rewrite._state import Judge, Rewritten, Sandwich
 
 EXACT_PRODUCTS = 5_000_000
@@ -21,7 +21,7 @@ EXACT_PRODUCTS = 5_000_000
 
 
 def fold_layer(state: Rewritten, pattern: Sandwich, exact: bool, judge: Judge) -> Rewritten | str:
-    """Fold one layer into the dense layers behind it.
+    """Fold one layer of stably active units into the dense layers behind it.
 
     Parameters
     ----------
@@ -39,9 +39,25 @@ def fold_layer(state: Rewritten, pattern: Sandwich, exact: bool, judge: Judge) -
     """
     if len(pattern.active) < len(pattern.units):
         return "not all of its units are stably active"
-    assert isinstance(pattern.before.op, Dense)
-    before, after = pattern.before.op, [node.op for node in pattern.after]
-    dense = [op for op in after if isinstance(op, Dense)]
+    return _folded(state, (pattern.before, pattern.relu), pattern.after, exact, judge)
+
+
+def fold_linear(state: Rewritten, before: Node, exact: bool, judge: Judge) -> Rewritten | str:
+    """Fold a dense layer into those that read it as it is; ``before`` is its node, the rest as in ``fold_layer``."""
+    network = state.network
+    after = network.consumers[before.output]
+    if not after or not all(isinstance(node.op, Dense) for node in after) or before.output in network.outputs:
+        return "it is read by others than dense layers"
+    return _folded(state, (before,), after, exact, judge)
+
+
+def _folded(
+    state: Rewritten, gone: tuple[Node, ...], after: tuple[Node, ...], exact: bool, judge: Judge
+) -> Rewritten | str:
+    """The network without the nodes of a linear layer, the first of which is its dense node."""
+    before = gone[0].op
+    assert isinstance(before, Dense)
+    dense = [node.op for node in after if isinstance(node.op, Dense)]
     old = _size(before) + sum(_size(op) for op in dense)
     new = sum(len(op.weight) * (before.weight.shape[1] + 1) for op in dense)
     if new > old:
@@ -51,7 +67,7 @@ def fold_layer(state: Rewritten, pattern: Sandwich, exact: bool, judge: Judge) -
         return "too large to check that every new weight is representable"
     if exact and not all(_representable(before, op) for op in dense):
         return "a new weight is not exactly representable (--guarantee roundoff or within=EPS allows more)"
-    folded = _folded(state, pattern)
+    folded = _without(state, gone, after)
     why = judge(folded)
     return folded if why is None else why
 
@@ -71,21 +87,20 @@ def _representable(before: Dense, after: Dense) -> bool:
     return bool((outer @ inner).representable(dtype).all() and lift.representable(dtype).all())
 
 
-def _folded(state: Rewritten, pattern: Sandwich) -> Rewritten:
-    network = state.network
-    assert isinstance(pattern.before.op, Dense)
-    inner = dense_form(pattern.before.op)
+def _without(state: Rewritten, gone: tuple[Node, ...], after: tuple[Node, ...]) -> Rewritten:
+    network, before = state.network, gone[0]
+    assert isinstance(before.op, Dense)
+    inner = dense_form(before.op)
     replaced = {}
-    for node in pattern.after:
+    for node in after:
         assert isinstance(node.op, Dense)
         outer = dense_form(node.op)
         dtype = node.op.weight.dtype
         with np.errstate(over="ignore"):
             weight = readonly((outer.weight @ inner.weight).astype(dtype))
             bias = readonly((outer.weight @ inner.bias + outer.bias).astype(dtype))
-        replaced[node.name] = replace(node, op=Dense(weight, bias), inputs=pattern.before.inputs)
-    gone = {pattern.before.name, pattern.relu.name}
-    nodes = tuple(replaced.get(node.name, node) for node in network.nodes if node.name not in gone)
-    lost = {pattern.before.output, pattern.relu.output}
+        replaced[node.name] = replace(node, op=Dense(weight, bias), inputs=before.inputs)
+    nodes = tuple(replaced.get(node.name, node) for node in network.nodes if node not in gone)
+    lost = {node.output for node in gone}
     tensors = {name: tensor for name, tensor in network.tensors.items() if name not in lost}
     return state.taken(replace(network, nodes=nodes, tensors=tensors), {}, lost)

@@ -225,9 +225,13 @@ def _substituted(original: Original, residual: _Residual, known: Proved) -> tupl
     """Split a residual over a ReLU's output in two; None where there is nothing to split.
 
     First what stably active and constant units and new units carry, moved to the layer below by h = z = W h_prev + b;
-    then the rest.
+    then the rest. Over the output of a dense layer all of it moves.
     """
     relu = original.network.producer.get(residual.tensor)
+    if relu is not None and isinstance(relu.op, Dense):
+        nothing = np.zeros_like(residual.constant)
+        empty = _Residual(residual.tensor, np.zeros_like(residual.coefficients), nothing, nothing)
+        return _moved(original, residual, relu, residual.coefficients), empty
     if relu is None or not isinstance(relu.op, Relu):
         return None
     below = original.network.producer.get(relu.inputs[0])
@@ -250,29 +254,34 @@ def _substituted(original: Original, residual: _Residual, known: Proved) -> tupl
             size = product_error(np.where(both, np.abs(carried) + np.abs(residual.linear), 0.0))
             slack = slack + _reach(original, relu.inputs[0], np.where(both, size, 0.0))
         carried = carried + residual.linear
-    moved = carried.any(axis=0)
     pending = residual.linear is not None or residual.ahead is not None
-    if not (moved.any() or constants.any() or pending) and residual is given:
+    if not (carried.any() or constants.any() or pending) and residual is given:
         return None
-    C = carried[:, moved]
-    form = dense_form(below.op)
-    W, b = form.weight[moved], form.bias[moved]
-    coefficients = C @ W
-    lift = C @ b + residual.coefficients[:, constants] @ value[constants]
-    size = np.abs(C) @ np.abs(b) + np.abs(residual.coefficients[:, constants]) @ np.abs(value[constants])
-    slack = slack + dot_error(width + 1, size + np.abs(residual.constant))
-    slack = slack + _reach(original, below.inputs[0], dot_error(len(b), np.abs(C) @ np.abs(W)))
-    if form.weight_radius is not None:
-        slack = slack + _reach(original, below.inputs[0], np.abs(C) @ form.weight_radius[moved])
-    if form.bias_radius is not None:
-        slack = slack + 2 * np.abs(C) @ form.bias_radius[moved]
+    lift = residual.constant
+    if constants.any():
+        fixed_part = residual.coefficients[:, constants]
+        slack = slack + dot_error(width + 1, np.abs(fixed_part) @ np.abs(value[constants]) + np.abs(lift))
+        lift = lift + fixed_part @ value[constants]
     rest = residual.coefficients.copy()
     rest[:, (active & ~fixed) | constants] = 0.0
     nothing = np.zeros_like(residual.constant)
-    return (
-        _Residual(below.inputs[0], coefficients, residual.constant + lift, slack, ahead=residual.ahead),
-        _Residual(residual.tensor, rest, nothing, nothing),
-    )
+    left = _Residual(residual.tensor, rest, nothing, nothing)
+    return _moved(original, replace(residual, constant=lift, slack=slack), below, carried), left
+
+
+def _moved(original: Original, residual: _Residual, below: Node, carried: Array) -> _Residual:
+    """``carried @ z`` in place of what a residual has over its tensor, moved by z = W h_prev + b to the layer below."""
+    assert isinstance(below.op, Dense)
+    used, form = carried.any(axis=0), dense_form(below.op)
+    C, W, b = carried[:, used], form.weight[used], form.bias[used]
+    size = np.abs(C) @ np.abs(b) + np.abs(residual.constant)
+    slack = residual.slack + dot_error(carried.shape[1] + 1, size)
+    slack = slack + _reach(original, below.inputs[0], dot_error(len(b), np.abs(C) @ np.abs(W)))
+    if form.weight_radius is not None:
+        slack = slack + _reach(original, below.inputs[0], np.abs(C) @ form.weight_radius[used])
+    if form.bias_radius is not None:
+        slack = slack + 2 * np.abs(C) @ form.bias_radius[used]
+    return _Residual(below.inputs[0], C @ W, residual.constant + C @ b, slack, ahead=residual.ahead)
 
 
 def _met(original: Original, residual: _Residual) -> _Residual:

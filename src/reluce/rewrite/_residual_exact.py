@@ -180,6 +180,9 @@ def _exact_through(
     None when anything else carries a coefficient.
     """
     relu = original.network.producer.get(name)
+    if relu is not None and isinstance(relu.op, Dense) and linear is None:  # a dense layer that is read as it is
+        weight, bias = _exact_parameters(relu.op)
+        return relu.inputs[0], C @ weight, c + C @ bias
     below = original.network.producer.get(relu.inputs[0]) if relu is not None and isinstance(relu.op, Relu) else None
     if relu is None or below is None or not isinstance(below.op, Dense):
         return None

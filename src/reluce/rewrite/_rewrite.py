@@ -5,9 +5,9 @@ something: what costs nothing, then constants within the budget. It never makes 
 would only stand in the way of the rest. Folding a layer saves most, so it comes before what makes layers merely
 smaller: units on one hyperplane, LEO's merging (which keeps units as they are and so can be exact), the joint rank
 (whose new units are combinations, which nothing finer finds its way through). Layers are visited forward, so that
-whatever the layer in front lost is seen. Last, selections in front of readers, and skips where they are asked for: what
-reads a layer through one of these is no longer a dense layer, so nothing else can be done there. A round that changes
-nothing ends it.
+whatever the layer in front lost is seen. Selections in front of readers are the last step of a round: what reads a
+layer through one is no longer a dense layer, so nothing else can be done there. For the same reason skips, where they
+are asked for, wait for a round that changes nothing. Another such round ends it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reluce.rewrite._budget import Budget, fits, is_exact, room_left
 from reluce.rewrite._conditioning import enclosures, evaluation_errors, float_errors, ill_conditioned
 from reluce.rewrite._constants import exact_values, remove_exactly, remove_within
 from reluce.rewrite._cost import Objective, cost, saves_nothing
-from reluce.rewrite._fold import fold_layer
+from reluce.rewrite._fold import fold_layer, fold_linear
 from reluce.rewrite._merge import merge_layer, scaled_rows
 from reluce.rewrite._multiples import Class, classes, merge_multiples, values_at
 from reluce.rewrite._rebase import rebase_layer
@@ -39,7 +39,7 @@ Step = Literal["constants", "fold", "multiples", "merge", "rebase", "select", "s
 STEPS: tuple[Step, ...] = ("constants", "fold", "multiples", "merge", "rebase", "select")
 """The kinds of rewrites beside deleting what costs nothing, in the order of a round; constants whenever deleting.
 
-Skips, which change the architecture, come last where they are asked for."""
+Skips, which change the architecture, come after all rounds where they are asked for."""
 
 ROUNDS = 20
 """More rounds than layers that can fold one after the other are never needed in practice."""
@@ -151,7 +151,8 @@ class _Work:
     ) -> None:
         self.original, self.budget, self.stop, self.objective = original, budget, stop, objective
         self.near = "constants" in steps
-        self.steps = [getattr(self, f"_{name}") for name in steps if name != "constants"]
+        self.steps = [getattr(self, f"_{name}") for name in steps if name not in ("constants", "skip")]
+        self.skips = "skip" in steps
         self.whole = cost(original.network, original.network)
         self.exact = is_exact(budget)
         self.before = evaluation_errors(original.network, original.bounds.intervals)
@@ -174,13 +175,17 @@ class _Work:
         for _ in range(ROUNDS):
             before = state
             for step in self.steps:
-                if self.stop():
-                    return state
-                after = step(state)
-                state = state if after is state else self._deleted(after)
+                state = self._after(step, state)
+            if state is before and self.skips:
+                state = self._after(self._skip, state)
             if state is before:
                 break
         return state
+
+    def _after(self, step: Callable[[Rewritten], Rewritten], state: Rewritten) -> Rewritten:
+        """Take a step, and delete what has become unneeded; nothing when time has run out."""
+        after = state if self.stop() else step(state)
+        return state if after is state else self._deleted(after)
 
     def _shift(self, state: Rewritten) -> Rewritten:
         """Subtract one logit from all, the first with which that fits."""
@@ -291,7 +296,18 @@ class _Work:
         return state
 
     def _fold(self, state: Rewritten) -> Rewritten:
-        return self._by_layer(state, self._fold_one)
+        return self._fold_linear(self._by_layer(state, self._fold_one))
+
+    def _fold_linear(self, state: Rewritten) -> Rewritten:
+        """Fold dense layers with nothing behind them but other dense layers, forward."""
+        for node in self.original.network.nodes:
+            now = state.network.producer.get(node.outputs[0]) if isinstance(node.op, Dense) else None
+            if self.stop():
+                break
+            if now is not None and isinstance(now.op, Dense):
+                result = fold_linear(state, now, self.exact, self.saving(state))
+                state = state if isinstance(result, str) else result
+        return state
 
     def _fold_one(self, state: Rewritten, pattern: Sandwich) -> Rewritten:
         result = fold_layer(state, pattern, self.exact, self.saving(state))

@@ -48,7 +48,7 @@ def _selected(state: Rewritten, name: str, known: Values | None) -> Rewritten | 
     network = state.network
     shape, readers = network.tensors[name].shape, [n for n in network.consumers[name] if isinstance(n.op, Dense)]
     producer = network.producer.get(name)
-    if not shape or not readers or network.tensors[name].size != shape[-1] or name in state.of:
+    if not shape or not readers or network.tensors[name].size != shape[-1]:
         return None
     if producer is not None and isinstance(producer.op, Select):
         return None  # it loses coordinates by itself

@@ -33,8 +33,8 @@ class Rows:
 
     Of a layer that z is the pre-activation. Behind the ReLU they stand for the ReLU of that. It is the same where it is
     not negative; or ``turned`` names the coordinate i of z that the row reads alone, with -1: ``relu(-z_i)``. It is -1
-    for the others. ``matrix`` is ``(rows, size of z)``, float64 and taken as exact. ``low`` and ``high`` say where the rows
-    range on the domain, for those who look for more; nothing that is promised rests on them.
+    for the others. ``matrix`` is ``(rows, size of z)``, float64 and taken as exact. ``low`` and ``high`` say where the
+    rows range on the domain, for those who look for more; nothing that is promised rests on them.
     """
 
     over: str
