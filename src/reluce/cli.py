@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import typer
 from rich.console import Console
 
 from reluce._version import __version__
+from reluce.cli_common import INTERNAL_ERROR, TIME_RAN_OUT, demand_distinct, print_tables
 from reluce.cli_sweep import sweep_command
 from reluce.cli_train import train_command
 from reluce.compress import compress, inspect
@@ -30,7 +30,7 @@ from reluce.errors import (
     UsageError,
 )
 from reluce.guarantee import parse_guarantee
-from reluce.io import beside, demand_writable, open_model, replace_file
+from reluce.io import beside, open_model, replace_file
 from reluce.journal import journal_path
 from reluce.prove import ClosingSettings, Method, ProverSettings
 from reluce.report import Report, render
@@ -45,10 +45,6 @@ EXIT: dict[type[ReluceError], int] = {
     OutputError: 5,
     Interrupted: 130,
 }
-TIME_RAN_OUT, INTERNAL_ERROR = 4, 70
-
-WIDE = 240
-"""Columns for output that no terminal shows, so that lines can be searched."""
 
 # What typer raises for a wrong call. Newer versions bring their own copy of click, so `click.ClickException` is not it.
 CALL_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -246,7 +242,7 @@ def compress_command(
         raise UsageError("give only one of --certificate and --no-certificate")
     written = {"OUT.onnx": target, "--json": json_file, "--save-domain": save_domain, "--certificate": certificate}
     written |= {"--vnnlib": vnnlib, "the journal": journal_path(target)}
-    _demand_distinct(read, written)
+    demand_distinct(read, written)
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:
         place = False if no_certificate else certificate
@@ -287,7 +283,7 @@ def inspect_command(
     provers = _prover(seed, prover, solver, trust_solver, device)
     settings = Settings(time_limit=time_limit, prover=provers, input_shapes=_shapes(input_shape))
     read = {"IN.onnx": source, "--domain": domain, "--domain-from-data": domain_from_data, "--data": data}
-    _demand_distinct(read, {"--json": json_file, "--save-domain": save_domain})
+    demand_distinct(read, {"--json": json_file, "--save-domain": save_domain})
     box = _domain(source, ranges, domain, domain_from_data, margin, save_domain, settings)
     with _progress(quiet) as progress:
         result = inspect(source, box, data=data, settings=settings, progress=progress)
@@ -363,18 +359,6 @@ def _domain(
     return box_from_data(network, load_data(network, data_file), margin, data_file.name)
 
 
-def _demand_distinct(read: dict[str, Path | None], written: dict[str, Path | None]) -> None:
-    """No file that is written may be one that is read, or written twice; and each must be writable."""
-    seen = {os.path.realpath(path): role for role, path in read.items() if path is not None}
-    for role, path in written.items():
-        if path is None:
-            continue
-        other = seen.setdefault(os.path.realpath(path), role)
-        if other != role:
-            raise UsageError(f"{other} and {role} name the same file: {path}")
-        demand_writable(path)
-
-
 def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
     shapes = {}
     for text in texts or ():
@@ -418,21 +402,6 @@ def _finish(report: Report, box: DomainLike | None, save: Path | None, json_file
         done = "" if report.compressed is None else "; the network is written, with all that belongs to it"
         raise OutputError(f"{error}{done}") from None
     if not quiet:
-        _say(report)
+        print_tables(render(report))
     if report.cut_short:
         raise typer.Exit(TIME_RAN_OUT)
-
-
-def _say(report: Report) -> None:
-    """Print the tables; a terminal that lacks a letter, or a reader that hangs up, is no failure of the run."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDE)
-    with console.capture() as captured:
-        console.print(render(report))
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        sys.stdout.write(captured.get().encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

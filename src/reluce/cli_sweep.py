@@ -12,7 +12,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from reluce.cli_train import _range, _room, _say, _strengths, _whole, train_command
+from reluce.cli_common import (
+    INTERNAL_ERROR,
+    TIME_RAN_OUT,
+    print_tables,
+    range_of,
+    strengths_of,
+    training_room,
+    whole_numbers,
+)
+from reluce.cli_train import train_command
 from reluce.errors import CheckFailed, DomainError, Interrupted, ModelError, OutputError, ReluceError, UsageError
 from reluce.guarantee import parse_guarantee
 from reluce.rewrite import Objective
@@ -20,8 +29,6 @@ from reluce.settings import Settings
 
 if TYPE_CHECKING:
     from reluce.sweep import Run, Sweep
-
-TIME_RAN_OUT, INTERNAL_ERROR = 4, 70
 
 FAILURES: dict[str, type[ReluceError]] = {
     kind.__name__: kind for kind in (CheckFailed, DomainError, ModelError, OutputError, UsageError)
@@ -97,12 +104,12 @@ def sweep_command(
     sweep.png, and RUN.onnx, RUN-small.onnx and RUN-small.cert for each run. The same command goes on from there after
     a crash or Ctrl-C.
     """
-    room = _room()
+    room = training_room()
     import reluce.sweep as sweeps  # which needs torch as well
 
     base = room.Recipe(
-        widths=_whole("--widths", widths),
-        channels=_whole("--channels", channels),
+        widths=whole_numbers("--widths", widths),
+        channels=whole_numbers("--channels", channels),
         epochs=epochs,
         batch=batch,
         seed=seed,
@@ -114,14 +121,14 @@ def sweep_command(
         warmup=warmup,
         weight_decay=weight_decay,
         centre=centre,
-        l1=_strengths("--l1", l1),
-        rows=_strengths("--rows", rows),
-        columns=_strengths("--columns", columns),
-        keep=_whole("--keep", keep),
+        l1=strengths_of("--l1", l1),
+        rows=strengths_of("--rows", rows),
+        columns=strengths_of("--columns", columns),
+        keep=whole_numbers("--keep", keep),
         subgradient=subgradient,
         stability=stability,
         stability_kind=cast(Any, stability_kind),
-        domain=_range(domain),
+        domain=range_of(domain),
         ramp=ramp,
         valid=valid,
         patience=patience,
@@ -156,7 +163,7 @@ def sweep_command(
             words = f"{len(ended)} of {len(recipes) * seeds} runs have ended; the same command goes on from there"
             raise Interrupted(f"interrupted; {words}") from None
     if not quiet:
-        _say(sweeps.tables(found))
+        print_tables(sweeps.tables(found))
     _judge(found)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,20 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from reluce.cli_common import demand_distinct, print_tables, range_of, strengths_of, training_room, whole_numbers
 from reluce.cli_train_report import report_json, report_tables
-from reluce.errors import Interrupted, OutputError, UsageError
-from reluce.io import demand_writable, replace_file
+from reluce.errors import Interrupted, OutputError
+from reluce.io import replace_file
 
 if TYPE_CHECKING:
     from reluce.train import Data, Epoch, Recipe, Trained
 
 Show = Callable[["Epoch"], None]
-
-WIDE = 240
-"""Columns for output that no terminal shows, so that lines can be searched."""
 
 
 def train_command(
@@ -103,10 +100,10 @@ def train_command(
     After each epoch a checkpoint is written, OUT.onnx.train: the same command goes on from there after a crash or
     Ctrl-C, with the same result, byte for byte. It is removed at the end.
     """
-    room = _room()
+    room = training_room()
     recipe = room.Recipe(
-        widths=_whole("--widths", widths),
-        channels=_whole("--channels", channels),
+        widths=whole_numbers("--widths", widths),
+        channels=whole_numbers("--channels", channels),
         epochs=epochs,
         batch=batch,
         seed=seed,
@@ -116,14 +113,14 @@ def train_command(
         nesterov=nesterov,
         decay=cast(Any, decay),
         warmup=warmup,
-        l1=_strengths("--l1", l1),
-        rows=_strengths("--rows", rows),
-        columns=_strengths("--columns", columns),
-        keep=_whole("--keep", keep),
+        l1=strengths_of("--l1", l1),
+        rows=strengths_of("--rows", rows),
+        columns=strengths_of("--columns", columns),
+        keep=whole_numbers("--keep", keep),
         subgradient=subgradient,
         stability=stability,
         stability_kind=cast(Any, stability_kind),
-        domain=_range(domain),
+        domain=range_of(domain),
         ramp=ramp,
         weight_decay=weight_decay,
         centre=centre,
@@ -133,7 +130,7 @@ def train_command(
         flip=flip,
     )
     checkpoint = target.with_name(f"{target.name}.train")
-    _demand_distinct(data, {"OUT.onnx": target, "--json": json_file, "the checkpoint": checkpoint})
+    demand_distinct({"DATA.npz": data}, {"OUT.onnx": target, "--json": json_file, "the checkpoint": checkpoint})
     samples = room.load_training_data(data)
     if fresh:
         checkpoint.unlink(missing_ok=True)
@@ -141,54 +138,6 @@ def train_command(
     replace_file(target, trained.onnx())
     _report(trained, data, json_file, quiet)
     checkpoint.unlink(missing_ok=True)
-
-
-def _room() -> Any:
-    """The room that needs torch, opened only when it is used."""
-    try:
-        import reluce.train as room
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "torch":
-            raise
-        raise UsageError("training needs torch: pip install 'reluce[train]'") from None
-    return room
-
-
-def _whole(option: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
-    except ValueError:
-        raise UsageError(f"{option} {text!r}: expected whole numbers, such as 400,400") from None
-
-
-def _strengths(option: str, text: str) -> float | tuple[float, ...]:
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} {text!r}: expected a number, or one for each layer, such as 1e-4") from None
-    return found[0] if len(found) == 1 else found
-
-
-def _range(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--range {text!r}: expected LO,HI, such as 0,1") from None
-    return low, high
-
-
-def _demand_distinct(data: Path, written: dict[str, Path | None]) -> None:
-    """No file that is written may be the one that is read, or written twice; and each must be writable."""
-    seen = {os.path.realpath(data): "DATA.npz"}
-    for role, path in written.items():
-        if path is None:
-            continue
-        other = seen.setdefault(os.path.realpath(path), role)
-        if other != role:
-            raise UsageError(f"{other} and {role} name the same file: {path}")
-        demand_writable(path)
 
 
 def _fitted(room: Any, samples: Data, recipe: Recipe, checkpoint: Path, threads: int, quiet: bool) -> Trained:
@@ -235,19 +184,4 @@ def _report(trained: Trained, data: Path, json_file: Path | None, quiet: bool) -
         except OutputError as error:
             raise OutputError(f"{error}; the network is written") from None
     if not quiet:
-        _say(report_tables(trained))
-
-
-def _say(what: Group) -> None:
-    """Print tables; a terminal that lacks a letter, or a reader that hangs up, is no failure of the run."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDE)
-    with console.capture() as captured:
-        console.print(what)
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        sys.stdout.write(captured.get().encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print_tables(report_tables(trained))
