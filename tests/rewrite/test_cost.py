@@ -94,9 +94,6 @@ def joined(indices: list[int]) -> tuple[Network, Network]:
     return Network(("x",), (first, second), tuple(nodes), tensors), b.network("s")
 
 
-PREFIX = pytest.mark.xfail(strict=True, reason="the first places in order are taken for tensors side by side")
-
-
 @pytest.mark.parametrize(
     "indices",
     [
@@ -105,8 +102,8 @@ PREFIX = pytest.mark.xfail(strict=True, reason="the first places in order are ta
         [1, 0, 2],
         [0, 1, 2, 2],
         [0, 0, 2],
-        pytest.param([0], marks=PREFIX),
-        pytest.param([0, 1], marks=PREFIX),
+        [0],
+        [0, 1],
     ],
     ids=str,
 )
