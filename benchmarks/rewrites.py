@@ -185,7 +185,7 @@ def contributions(rows: list[Json]) -> Table:
     for name in smaller[-1]["variants"] if smaller else ():
         if not name.startswith("order"):
             having = [row for row in smaller if name in row["variants"]]  # lines of earlier versions lack some
-            factors = np.array([row["variants"][name] / max(row["after"], 1) for row in having])
+            factors = np.array([max(row["variants"][name], 1) / max(row["after"], 1) for row in having])
             mean = float(np.exp(np.log(factors).mean()))
             extreme = factors.min() if name == SKIPS else factors.max()
             table.add_row(name, f"{mean:.3f}", f"{extreme:.2f}", str(int((factors != 1).sum())))
