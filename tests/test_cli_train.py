@@ -240,7 +240,7 @@ def test_usage(digits: Path, target: Path, capsys: Capture, options: tuple[str, 
 
 def test_data_that_cannot_be_read(target: Path, tmp_path: Path, capsys: Capture) -> None:
     assert reluce_command("train", tmp_path / "nowhere.npz", target) == 3
-    assert "nowhere.npz: cannot be read as .npz: no such file" in one_line(capsys)
+    assert "nowhere.npz: cannot be read as .npy or .npz: no such file" in one_line(capsys)
 
 
 def test_files_that_would_be_overwritten(digits: Path, target: Path, capsys: Capture) -> None:

@@ -1,5 +1,6 @@
 """The input domain: a box with exact ends, and the ways in which a user can state one."""
 
+from reluce.domain._arrays import read_arrays
 from reluce.domain._box import Box
 from reluce.domain._read import (
     DomainLike,
@@ -24,6 +25,7 @@ __all__ = [
     "load_data",
     "load_vnnlib",
     "make_box",
+    "read_arrays",
     "scaled_box",
     "stated_box",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from reluce.domain import read_arrays
 from reluce.errors import DomainError
 from reluce.train._random import generator
 
 SHORT = {"x": "train_x", "y": "train_y"}
 """What the training arrays may be called for short."""
 
-ZIP = b"PK"
 ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 
 LARGEST_PIXEL = 255
@@ -128,14 +127,7 @@ def load_training_data(path: str | Path) -> Data:
     DomainError
         When it cannot be read, an array is missing, or arrays do not fit each other; says which and why.
     """
-    try:
-        arrays = _read(path)
-    except DomainError:
-        raise
-    except Exception as error:  # zipfile and numpy let through whatever they meet
-        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-        raise DomainError(f"{path}: cannot be read as .npz: {reason or type(error).__name__}") from error
-    return training_data(arrays, str(path))
+    return training_data(_read(path), str(path))
 
 
 def training_data(arrays: Mapping[str, npt.NDArray[Any]], label: str = "data") -> Data:
@@ -213,20 +205,10 @@ def _demand_present(names: Collection[str], label: str) -> None:
 
 def _read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a file that training needs, under their long names."""
-    if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe that nobody writes to would wait for ever
-        raise DomainError(f"{path}: is no regular file")
-    with Path(path).open("rb") as file:
-        if file.read(len(ZIP)) != ZIP:
-            raise DomainError(f"{path}: is no .npz file; write one with numpy.savez(path, train_x=..., train_y=...)")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as archive:
-            both = [(short, long) for short, long in SHORT.items() if {short, long} <= set(archive.files)]
-            if both:
-                raise DomainError(f"{path}: holds both {both[0][0]!r} and {both[0][1]!r}; leave one of them out")
-            named = {SHORT.get(name, name): name for name in archive.files}
-            _demand_present(named, str(path))
-            arrays = {long: archive[name] for long, name in named.items() if long in ARRAYS}
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise DomainError(f"{path}: {name!r} is no array")
-    return arrays
+    found = read_arrays(path)
+    both = [(short, long) for short, long in SHORT.items() if {short, long} <= set(found)]
+    if both:
+        raise DomainError(f"{path}: holds both {both[0][0]!r} and {both[0][1]!r}; leave one of them out")
+    named = {SHORT.get(name, name): array for name, array in found.items()}
+    _demand_present(named, str(path))
+    return {name: array for name, array in named.items() if name in ARRAYS}
