@@ -221,7 +221,7 @@ def training(name: str, data: str, recipe: Recipe, size: Size, test: bool = True
 def compression(trained: Job, level: str, size: Size, kind: Kind = "compress") -> Job:
     """Compress what a job has trained."""
     name = f"{trained.name}, {'each rewrite left out' if kind == 'without' else level}"
-    steps = {"steps": list(STEPS)} if kind == "without" else {}
+    steps = {"steps": list(STEPS), "skips": True} if kind == "without" else {}
     spec = {"network": trained.key, "data": trained.spec["data"], "samples": trained.spec["samples"]}
     return Job(kind, name, spec | {"level": level, "seconds": size.seconds} | steps)
 
@@ -320,8 +320,18 @@ def _ablation(size: Size, done: Mapping[str, Json]) -> Iterator[Job]:
         yield job
         if job.key in done:
             yield compression(job, "roundoff", size)
+    for _, job in rewritten_apart(size, done):
+        if job.key in done:
+            yield compression(job, "roundoff", size, "without")
+
+
+def rewritten_apart(size: Size, done: Mapping[str, Json]) -> Iterator[tuple[str, Job]]:
+    """The networks, by name, of which each rewrite is left out once: ours, and those with L1 as published."""
     for network in NETWORKS:
         taken = chosen(network, size, done)
-        job = None if taken is None else finals(network, taken, size)["ours"][0]
-        if job is not None and job.key in done:
-            yield compression(job, "roundoff", size, "without")
+        if taken is not None:
+            yield network.name, finals(network, taken, size)["ours"][0]
+    for part, rows in (("leo", LEO), ("isa", ISA)):
+        for row in rows:
+            if row.strength:
+                yield f"{part}: {row.name} {row.strength:g}", published(part, row, size)[0]

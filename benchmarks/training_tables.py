@@ -29,6 +29,7 @@ from training_plan import (
     listed,
     parameters,
     published,
+    rewritten_apart,
 )
 from training_work import latency, network_file, small_file
 
@@ -215,15 +216,13 @@ def _ablation(size: Size, done: Done) -> Iterable[Table]:
             table.add_row(name, f"{accuracy:.2f}", f"{zeros:.1f}", *sizes)
     yield table
     rewrites: Table | None = None
-    for network in NETWORKS:
-        taken = chosen(network, size, done)
-        job = None if taken is None else finals(network, taken, size)["ours"][0]
-        for line in [] if job is None else _lines([compression(job, "roundoff", size, "without")], done):
+    for name, job in rewritten_apart(size, done):
+        for line in _lines([compression(job, "roundoff", size, "without")], done):
             if rewrites is None:
-                title = "ablation of rewrites: parameters at roundoff where one is left out, without a certificate"
+                title = "ablation of rewrites: parameters at roundoff without each of them, and with skips"
                 rewrites = _table(title, "", "network", "before", *line["parameters"])
             counts = (f"{count:,}" for count in line["parameters"].values())
-            rewrites.add_row(network.name, f"{line['before']:,}", *counts)
+            rewrites.add_row(name, f"{line['before']:,}", *counts)
     if rewrites is not None:
         yield rewrites
 

@@ -141,7 +141,7 @@ def sizes(path: Path) -> Json:
 
 
 def _without(job: Job, root: Path, out: Path) -> Json:
-    """Rewrite a network once for each rewrite that is left out, and once with all of them, from the same proofs."""
+    """Rewrite a network with all rewrites, without each of them, and with skips as well, from the same proofs."""
     loaded = open_model(network_file(out, job.spec["network"]))
     box = make_box(loaded.network, "0,1")
     samples = samples_of(loaded, _points(job, root, out))
@@ -150,11 +150,11 @@ def _without(job: Job, root: Path, out: Path) -> Json:
     level = parse_guarantee(job.spec["level"])
     allowed = allowance(level, loaded.network, box, proof.bounds, proof.facts, samples)
     original, steps = Original(loaded.network, proof.facts, proof.bounds), job.spec["steps"]
+    choices = {"all": steps} | {out: [step for step in steps if step != out] for out in steps}
     found = {}
-    for left_out in ("", *steps):
-        kept = [step for step in steps if step != left_out]
-        rewriting = rewrite(original, allowed.budget, steps=kept)
-        found[left_out or "all"] = measure(rebuild(loaded, rewriting.network, {})).parameters
+    for name, chosen in (choices | {"skips": [*steps, "skip"]}).items():
+        rewriting = rewrite(original, allowed.budget, steps=chosen)
+        found[name] = measure(rebuild(loaded, rewriting.network, {})).parameters
     return {"before": measure(loaded).parameters, "parameters": found}
 
 
