@@ -40,11 +40,12 @@ from planted import planted
 from planting import core
 from rich.console import Console
 from rich.table import Table
+from strategies import box_of, chain
 
 import certificates
 import reluce.prove
 from certificates import LEVELS, PROVERS, Case, Text, case_of, contents, outcome, quick, random_network, sealed
-from reluce import ProverSettings, Result
+from reluce import ProverSettings, Result, Settings, compress
 from reluce.bounds import Engine, Interval, linear_upper_bound
 from reluce.certificate._container import pack
 from reluce.domain import Box
@@ -52,6 +53,7 @@ from reluce.facts import Verdict
 from reluce.io import loads
 from reluce.network import Network
 from reluce.solve import Limits, Outcome, Problem, Session, Status
+from reluce.verify import unchanged
 from reluce_checker import check
 
 Array = np.ndarray[Any, Any]
@@ -861,6 +863,59 @@ def selection_and_places(generator: Generator, case: Case, other: Case) -> Forge
     return Forgery(case.original, compressed, sealed(text, case.original, compressed), case.box)
 
 
+def side_by_side(generator: Generator, case: Case, other: Case) -> Forgery:
+    """What stands side by side is ordered, weighted or named otherwise, or read twice, and the certificate says so."""
+    model, text = ModelProto.FromString(case.compressed), contents(case.certificate)
+    both = entry(generator, [node for node in model.graph.node if node.op_type == "Concat"])
+    item = dict_of(entry(generator, [i for i in text["relations"] if i["tensor"] == both.output[0]]))
+    reader = entry(generator, [node for node in model.graph.node if both.output[0] in node.input])
+    (weight,) = [t for t in model.graph.initializer if t.name in reader.input[1:] and len(t.dims) == 2]
+    new, way = np.flatnonzero(item["kept"] < 0), int(generator.integers(7))
+    if not new.size:
+        raise NotHere
+    if way == 0:  # the other way round
+        order = np.concatenate([new, np.flatnonzero(item["kept"] >= 0)])
+        both.input[:] = list(both.input)[::-1]
+        item["kept"] = item["kept"][order]
+        reorder(weight, order)
+        if generator.random() < 0.5:
+            item["of"], item["over"] = item["over"], item["of"]
+    elif way == 1:  # one of them twice
+        name = entry(generator, list(both.input))
+        both.input[:] = [*both.input, name] if generator.random() < 0.5 else [name] * len(both.input)
+    elif way == 2:  # the coordinates of the input in another order
+        order = generator.integers(0, new.size, new.size)
+        item["matrix"] = item["matrix"][order]
+        if generator.random() < 0.5:
+            reorder(weight, np.concatenate([np.flatnonzero(item["kept"] >= 0), new[order]]))
+    elif way == 3:  # multiples of the coordinates, taken as such
+        factor, row = entry(generator, [2.0, 0.5, -1.0, 0.0]), int(generator.integers(new.size))
+        item["matrix"] = item["matrix"].copy()
+        item["matrix"][row] *= factor
+        if factor:
+            change(weight, (slice(None), new[row]), 1 / factor)
+    elif way == 4:  # a coordinate more in a row, or a constant
+        name, row = entry(generator, ["matrix", "shift"]), int(generator.integers(new.size))
+        item[name] = item[name].copy()
+        item[name][row] = item[name][row] + 1.0
+    elif way == 5:  # all of it new, or nothing of it
+        rows = np.zeros((len(item["kept"]), item["matrix"].shape[1]))
+        rows[np.arange(len(rows)), generator.integers(0, rows.shape[1], len(rows))] = 1.0
+        item["kept"], item["matrix"], item["shift"] = np.full_like(item["kept"], -1), rows, np.zeros(len(rows))
+    else:  # another tensor of the original
+        item[entry(generator, ["of", "over"])] = entry(generator, tensors(case))
+    if generator.random() < 0.5:
+        epsilon_to_budget(generator, text, case)
+    compressed = model.SerializeToString()
+    return Forgery(case.original, compressed, sealed(text, case.original, compressed), case.box)
+
+
+def reorder(tensor: Any, order: Array) -> None:
+    """Take the columns of an initialiser in another order."""
+    values = numpy_helper.to_array(tensor)[:, order]
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
+
+
 OTHERS: Mapping[str, Callable[[Generator, Case, Case], Forgery]] = {
     "another compressed network": other_network,
     "another original": other_original,
@@ -876,6 +931,7 @@ OTHERS: Mapping[str, Callable[[Generator, Case, Case], Forgery]] = {
     "both: a unit said to be new": unit_new,
     "both: units merged": units_merged,
     "both: a selection": selection_and_places,
+    "both: side by side": side_by_side,
 }
 
 KINDS = (*TEXTS, *NETWORKS, *OTHERS)
@@ -1011,11 +1067,47 @@ def planted_bases(count: int, seed: int, folder: Path) -> list[Case]:
     return found
 
 
+def skip_network(generator: Generator) -> tuple[Network, Box]:
+    """A layer with two active units on two inputs, and some that are not stable; perhaps layers around it."""
+    unstable, readers = int(generator.integers(1, 3)), int(generator.integers(2, 4))
+    rows = generator.choice([-2.0, -1.0, 0.5, 1.0, 3.0], (2 + unstable, 2)) * generator.choice([1.0, 1 / 3, 1.1])
+    rows[:2] = np.eye(2) + np.triu(generator.choice([0.0, 1.0, 0.7], (2, 2)), 1)
+    bias = np.abs(rows).sum(axis=1) + generator.choice([0.1, 1.0])
+    bias[2:] = -rows[2:].sum(axis=1) / 2
+    layers = [(rows, bias), (generator.normal(size=(readers, 2 + unstable)), generator.normal(size=readers))]
+    if generator.random() < 0.4:
+        layers.insert(0, (np.array([[1, 0.5], [-0.5, 1]]), np.array([generator.choice([-0.75, 0.5]), 0.25])))
+    if generator.random() < 0.4:
+        layers.append((generator.normal(size=(2, readers)), np.zeros(2)))
+    box = box_of((0, 1), (0, entry(generator, [1, "1/3"])))
+    return chain(*layers, box=box, dtype=entry(generator, [np.float32, np.float32, np.float64])), box
+
+
+def skip_bases(count: int, seed: int, folder: Path) -> list[Case]:
+    """Compressions in which what reads a layer reads the layer's input beside it."""
+    found: list[Case] = []
+    number = 0
+    while len(found) < count:
+        number += 1
+        network, box = skip_network(np.random.default_rng([seed, 13, number]))
+        settings = Settings(LEVELS[number % len(LEVELS)], prover=PROVERS["leaves"], skips=True)
+        with mock.patch.object(COMPRESS, "check", return_value=unchanged()):
+            result = compress(certificates.as_model(network), box, certificate=folder / "some.cert", settings=settings)
+        if result.certified is None:
+            continue
+        case = case_of(result, box)
+        if any(item["of"] != item["tensor"] and len(item["matrix"]) for item in case.text["relations"]):
+            found.append(case)
+    print(f"skips: {count} of {number} networks", flush=True)
+    return found
+
+
 def forgeries(count: int, seed: int, bases_of: int, more: Sequence[Case] = ()) -> Tally:
     """Forge certificates that are made here, and more, and judge what becomes of them."""
     tally = Tally({kind: Counter() for kind in KINDS})
     with tempfile.TemporaryDirectory() as folder:
-        cases = [*bases(bases_of, seed, Path(folder)), *planted_bases(bases_of, seed, Path(folder)), *more]
+        made_of = (bases, planted_bases, skip_bases)
+        cases = [case for make in made_of for case in make(bases_of, seed, Path(folder))] + list(more)
     generator, made, tries = np.random.default_rng([seed, 1 << 30]), 0, 0
     while made < count:
         tries += 1

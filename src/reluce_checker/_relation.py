@@ -14,7 +14,7 @@ which is a linear functional of the original's tensors; see ``Backward.largest``
 for copies ``c T[j]``; for c < 0 those of a ReLU's output stand for ``relu(c z[j]) = |c| T[j] + c z[j]``. An affine row
 f of any tensor that is at least -e passes through a ReLU as itself: d grows by e. Where it is of z and then of relu(z),
 every unit that it reads has to be stably active. A selection may stand for the tensor that it selects from, or where
-it has several inputs for that of the first, with rows that are coordinates of another's.
+it has several inputs for that of the first, or for another; with rows that are coordinates of one more.
 """
 
 from __future__ import annotations
@@ -222,9 +222,11 @@ class Relations:
         raise NotProved(f"tensor {name!r}: {_kind(node.op)} is not the original's, or reads something else")
 
     def _picks(self, node: Node) -> bool:
-        """Whether a selection stands for the tensor that it selects from, or first selects from."""
-        mine = isinstance(node.op, Select) and len(node.outputs) == 1 and bool(node.inputs)
-        return mine and self.images[node.inputs[0]].of == self.images[node.outputs[0]].of
+        """Whether a selection stands for the tensor that it selects from, or first selects from, or has rows at all."""
+        if not isinstance(node.op, Select) or len(node.outputs) != 1 or not node.inputs:
+            return False
+        y = self.images[node.outputs[0]]
+        return self.images[node.inputs[0]].of == y.of or bool(y.affine.any())
 
     def _picked(self, node: Node) -> Exact:
         """Every coordinate is one of an input's; where the certificate has a row for it, that is this coordinate."""

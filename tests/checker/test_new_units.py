@@ -378,12 +378,20 @@ def test_a_layer_and_its_input_side_by_side() -> None:
     assert moved(case_of(*skipped(), box=UNIT)) == [0]
     assert moved(case_of(*skipped(weight=((3, 3, 2.25),)), box=UNIT)) == [Fraction(1, 4)]
     assert moved(case_of(*skipped(weight=((3, 2, 3),)), box=UNIT)) == [1]
+    the_other_way = skipped(((3, 2, 3),), ("x", "h1"), kept=[-1, -1, 2])
+    assert moved(case_of(*the_other_way, box=UNIT)) == [0]
+
+
+def test_of_a_layer_side_by_side_nothing_may_be_left() -> None:
+    """Without the unit that is not stable, 3 relu(x - y) is missing."""
+    stands = {"kept": [-1, -1], "matrix": np.eye(2), "shift": [0, 0]}
+    assert moved(case_of(*skipped(((3, 2),), ("x",), **stands), box=UNIT)) == [3]
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"order": ("x", "h1")}, "a Select cannot be compared with a Relu"),
+        ({"order": ("x", "h1")}, "'both' selects other coordinates"),
         ({"kept": [1, -1, -1]}, "'both' selects other coordinates"),
         ({"matrix": np.eye(2)[::-1]}, "'both' selects other coordinates"),
         ({"matrix": 2 * np.eye(2)}, "'both' selects something that does not stand for coordinates"),

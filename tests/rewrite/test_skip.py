@@ -231,6 +231,15 @@ def test_rows_that_are_no_coordinates(forged: str) -> None:
         assert np.isinf(epsilons(original, state, exact)["y"]).all()
 
 
+@pytest.mark.parametrize("kept", [[2, -1, -2], [-2, -1, -1], [2, -1], [2, -1, -1, -1], [2, 0, -1, -1]], ids=str)
+def test_a_map_that_does_not_fit(kept: list[int]) -> None:
+    """Neither other marks than -1, nor more or fewer places than the selection has."""
+    original, state = by_hand()
+    state = replace(state, kept={**state.kept, "h1_and_input": np.array(kept)})
+    for exact in (True, False):
+        assert np.isinf(epsilons(original, state, exact)["y"]).all()
+
+
 # What is refused
 
 

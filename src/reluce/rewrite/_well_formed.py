@@ -51,7 +51,7 @@ def _sound(original: Network, state: Rewritten, name: str) -> bool:
         return False
     rows = state.rows.get(name)
     if rows is not None:
-        if kept is None or not new.shape or not _sound_rows(original, rows, old, kept):
+        if kept is None or not new.shape or kept.size != new.size or not _sound_rows(original, rows, old, kept):
             return False
         if name in state.of and not _coordinates_only(rows):
             return False
@@ -70,7 +70,7 @@ def _sound(original: Network, state: Rewritten, name: str) -> bool:
 def _sound_rows(original: Network, rows: Rows, old: Tensor, kept: Array) -> bool:
     """New coordinates are as many as the map has places for, and functions of a whole tensor; one position each."""
     over = original.tensors.get(rows.over)
-    if over is None or not over.shape or not old.shape or kept.ndim != 1:
+    if over is None or not over.shape or not old.shape or kept.ndim != 1 or (kept < -1).any():
         return False
     if over.size != over.shape[-1] or old.size != old.shape[-1]:
         return False
