@@ -19,8 +19,8 @@ from typing import Literal
 
 import numpy as np
 
-from reluce.facts import FloatErrors, Refusal, Verdict
-from reluce.network import Array, Dense, Network, Opaque
+from reluce.facts import FloatErrors, Refusal
+from reluce.network import Array, Dense, Network
 from reluce.rewrite._budget import Budget, fits, is_exact, room_left
 from reluce.rewrite._conditioning import enclosures, evaluation_errors, float_errors, ill_conditioned
 from reluce.rewrite._constants import exact_values, remove_exactly, remove_within
@@ -29,11 +29,12 @@ from reluce.rewrite._fold import fold_layer, fold_linear
 from reluce.rewrite._merge import merge_layer, scaled_rows
 from reluce.rewrite._multiples import Class, classes, merge_multiples, values_at
 from reluce.rewrite._rebase import rebase_layer
+from reluce.rewrite._refusals import Reasons, refusals
 from reluce.rewrite._relation import Deviations, at_outputs, deviation
 from reluce.rewrite._select import select_inputs
 from reluce.rewrite._shift import shifted_errors, shifts
 from reluce.rewrite._skip import skip_layer
-from reluce.rewrite._state import Judge, Original, Rewritten, Sandwich, describe, sandwich
+from reluce.rewrite._state import Judge, Original, Rewritten, Sandwich, sandwich
 
 Step = Literal["constants", "fold", "multiples", "merge", "rebase", "select", "skip"]
 STEPS: tuple[Step, ...] = ("constants", "fold", "multiples", "merge", "rebase", "select")
@@ -110,7 +111,7 @@ def rewrite(
     for start in (plain.state, Rewritten.nothing_done(original.network)):
         work = _Work(original, budget, stop, objective, steps)
         state = work.run(start, shift=True)
-        reason = work.no_gain(best.network, state.network) if state.shifted else work.unshifted
+        reason = work.no_gain(best.network, state.network) if state.shifted else work.reasons.shift
         best, why = (_finished(work, state), "") if reason is None else (best, reason)
     if best is not plain:
         return best
@@ -129,13 +130,9 @@ def _finished(work: _Work, state: Rewritten) -> Rewriting:
         relu.name: state.units(original.network, relu) if relu.name in left else np.zeros(0, dtype=np.int64)
         for relu in original.network.relus
     }
-    standing = [refusal for layer, refusal in work.refusals.items() if len(kept[layer])]
-    unskipped = [
-        Refusal(r.output, "no skip", work.unskipped[r.name]) for r in state.network.relus if r.name in work.unskipped
-    ]
-    refusals = (*standing, *unskipped, *_kept_though_stable(work, state, kept))
+    why = refusals(original, state, kept, work.reasons, work.exact)
     floats = float_errors(original, kept, work.before, work.evaluation(state, found))
-    return Rewriting(state, final, kept, floats, refusals)
+    return Rewriting(state, final, kept, floats, tuple(why))
 
 
 class _Work:
@@ -156,11 +153,7 @@ class _Work:
         self.whole = cost(original.network, original.network)
         self.exact = is_exact(budget)
         self.before = evaluation_errors(original.network, original.bounds.intervals)
-        self.refusals: dict[str, Refusal] = {}  # of folds, by ReLU
-        self.rank: dict[str, str] = {}  # why active units could not be given a smaller basis, by ReLU
-        self.ill: dict[str, str] = {}  # merges (by ReLU) and constants (under "") that floats would not bear
-        self.unskipped: dict[str, str] = {}  # why there is no skip around a layer, by ReLU
-        self.unshifted = "time ran out"  # why no logit was subtracted from all
+        self.reasons = Reasons()
         self._complaints: list[str] = []
 
     def run(self, start: Rewritten | None = None, shift: bool = False) -> Rewritten:
@@ -193,13 +186,13 @@ class _Work:
             return state
         found = shifts(self.original, state)
         if isinstance(found, str):
-            self.unshifted = found
+            self.reasons.shift = found
             return state
         for candidate in found:
             why = self.judge(candidate)
             if why is None:
                 return candidate
-            self.unshifted = why
+            self.reasons.shift = why
         return state
 
     def _deleted(self, state: Rewritten) -> Rewritten:
@@ -268,9 +261,9 @@ class _Work:
         """Run a step, and keep in mind where floats would not have borne more."""
         self._complaints.clear()
         state = step()
-        self.ill.pop(where, None)
+        self.reasons.ill.pop(where, None)
         if self._complaints:
-            self.ill[where] = self._complaints[-1]
+            self.reasons.ill[where] = self._complaints[-1]
         return state
 
     def _free(self, state: Rewritten) -> Rewritten:
@@ -314,7 +307,7 @@ class _Work:
         if not isinstance(result, str):
             return result
         if len(pattern.active) == len(pattern.units):
-            self.refusals[pattern.relu.name] = Refusal(pattern.relu.output, "layer not folded", result)
+            self.reasons.folds[pattern.relu.name] = result
         return state
 
     def _multiples(self, state: Rewritten) -> Rewritten:
@@ -344,7 +337,7 @@ class _Work:
         result = rebase_layer(self.original, state, pattern, found, room, self.saving(state))
         if isinstance(result, str) and found:
             result = rebase_layer(self.original, state, pattern, [], room, self.saving(state))
-        self.rank[pattern.relu.name] = result if isinstance(result, str) else ""
+        self.reasons.ranks[pattern.relu.name] = result if isinstance(result, str) else ""
         return state if isinstance(result, str) else result
 
     def _select(self, state: Rewritten) -> Rewritten:
@@ -359,7 +352,7 @@ class _Work:
         if not isinstance(result, str):
             return result
         if len(pattern.active):
-            self.unskipped[pattern.relu.name] = result
+            self.reasons.skips[pattern.relu.name] = result
         return state
 
     def _pattern(self, state: Rewritten, name: str) -> Sandwich | str:
@@ -385,49 +378,3 @@ def _finite(network: Network, original: Network) -> bool:
         if any(isinstance(array, np.ndarray) and not np.isfinite(array).all() for array in arrays):
             return False
     return True
-
-
-def _kept_though_stable(work: _Work, state: Rewritten, kept: Mapping[str, Array]) -> list[Refusal]:
-    """Why units that were proved stable are still there, a line per layer and reason."""
-    found = []
-    original = work.original
-    how = "exactly (--guarantee roundoff or within=EPS allows more)" if work.exact else "within the budget"
-    if "" in work.ill:
-        found.append(Refusal("all layers", "more near-constant units not removed", work.ill[""]))
-    for relu in state.network.relus:
-        facts = original.facts.layers[relu.name]
-        left = kept[relu.name][kept[relu.name] >= 0]
-        removable = int(np.isin(facts.verdict[left], [Verdict.CONSTANT, Verdict.INACTIVE]).sum())
-        active = int((facts.verdict[left] == Verdict.ACTIVE).sum())
-        if removable:
-            found.append(
-                Refusal(
-                    relu.output,
-                    f"{removable} inactive or constant {_units(removable)} not removed",
-                    _reader(state, relu.output, how),
-                )
-            )
-        if active:
-            pattern = sandwich(original, state, relu)
-            why = (
-                pattern
-                if isinstance(pattern, str)
-                else work.ill.get(relu.name, f"no smaller basis {how}: {work.rank.get(relu.name) or 'not tried'}")
-            )
-            found.append(Refusal(relu.output, f"{active} active {_units(active)} not merged", why))
-    return found
-
-
-def _units(count: int) -> str:
-    return "unit" if count == 1 else "units"
-
-
-def _reader(state: Rewritten, name: str, how: str) -> str:
-    if name in state.network.outputs:
-        return "read by the graph output"
-    for node in state.network.consumers[name]:
-        if isinstance(node.op, Opaque):
-            return f"read by {describe(node)}"
-        if not isinstance(node.op, Dense):
-            return f"{describe(node)} and what is behind it cannot do without them"
-    return f"their values cannot be moved into the next bias {how}"
