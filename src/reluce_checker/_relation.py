@@ -20,7 +20,6 @@ it has several inputs for that of the first, or for another; with rows that are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,70 +36,21 @@ from reluce_checker._graph import (
     Graph,
     Monotone,
     Node,
-    Op,
     Opaque,
     Relu,
     Scale,
     Select,
     Softmax,
 )
+from reluce_checker._image import Image
 from reluce_checker._linear import Backward, Functional
+from reluce_checker._operations import kind_of, lipschitz, same_operation
 
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 """Operations that are no functions: two of them need not agree."""
 
 MOST = 60_000_000
 """Coefficients of one relation that are still looked at."""
-
-
-@dataclass(frozen=True, eq=False)
-class Image:
-    """What a compressed tensor stands for. ``of`` is the original's tensor.
-
-    Coordinate k is ``factor[k] * T[kept[k]]``, of a ReLU's output ``relu(factor[k] * z[kept[k]])``, or where
-    ``kept[k]`` is -1 the next row of ``matrix @ S + shift``, with S the original's tensor ``over``. ``kept`` is None
-    where the shape is not known: then it is T itself.
-    """
-
-    of: str
-    kept: Array | None
-    factor: Exact
-    matrix: Exact
-    shift: Exact
-    over: str
-
-    @property
-    def copies(self) -> bool:
-        """Whether every coordinate is an unscaled coordinate of T."""
-        return self.kept is None or not (self.affine.any() or self.scaled)
-
-    @property
-    def affine(self) -> Array:
-        """Which coordinates are affine functions of more than one coordinate."""
-        return np.zeros(0, dtype=bool) if self.kept is None else np.asarray(self.kept < 0)
-
-    @property
-    def turned(self) -> Array:
-        """Which coordinates are negative multiples."""
-        return np.asarray(self.factor.sign < 0) if self.kept is None else (self.factor.sign < 0) & ~self.affine
-
-    @property
-    def scaled(self) -> bool:
-        """Whether a factor differs from 1."""
-        return bool((self.factor - Exact(np.array(1, dtype=object), 0)).sign.any())
-
-    def same(self, other: Image) -> bool:
-        """Whether both are the same functions of coordinates, of T and S each of their own."""
-        if self.kept is None or other.kept is None:
-            return self.kept is other.kept
-        return np.array_equal(self.kept, other.kept) and all(
-            mine.shape == theirs.shape and not (mine - theirs).sign.any()
-            for mine, theirs in (
-                (self.factor, other.factor),
-                (self.matrix, other.matrix),
-                (self.shift, other.shift),
-            )
-        )
 
 
 class Relations:
@@ -207,7 +157,7 @@ class Relations:
             case Constant():
                 return self._constant(node)
         if type(node.op) is not type(before.op):
-            raise NotProved(f"tensor {name!r}: a {_kind(node.op)} cannot be compared with a {_kind(before.op)}")
+            raise NotProved(f"tensor {name!r}: a {kind_of(node.op)} cannot be compared with a {kind_of(before.op)}")
         match node.op:
             case Relu():
                 return self._relu(node, before)
@@ -219,7 +169,7 @@ class Relations:
                 return self._select(node, before)
             case Softmax():
                 return self._softmax(node, before)
-        raise NotProved(f"tensor {name!r}: {_kind(node.op)} is not the original's, or reads something else")
+        raise NotProved(f"tensor {name!r}: {kind_of(node.op)} is not the original's, or reads something else")
 
     def _picks(self, node: Node) -> bool:
         """Whether a selection stands for the tensor that it selects from, or first selects from, or has rows at all."""
@@ -321,7 +271,7 @@ class Relations:
             return d * (abs(form.factor) + form.factor_radius)
         slope = lipschitz(node.op) if isinstance(node.op, Monotone) else None
         if slope is None:
-            raise NotProved(f"tensor {output!r}: how {_kind(node.op)} magnifies a difference is not known")
+            raise NotProved(f"tensor {output!r}: how {kind_of(node.op)} magnifies a difference is not known")
         return d * Exact.of(np.array(slope))
 
     def _add(self, node: Node, before: Node) -> Exact:
@@ -505,54 +455,3 @@ def _blocks(weight: Exact, positions: int) -> Exact:
     for place in range(positions):
         whole[place, :, place, :] = weight.mantissa
     return Exact(whole.reshape(positions * outputs, positions * inputs), weight.exponent)
-
-
-def same_operation(new: Op, old: Op, kept: Array | None = None) -> bool:
-    """Whether two operations compute the same, on the coordinates ``kept`` of the old one where it is elementwise."""
-    if type(new) is not type(old):
-        return False
-    match new, old:
-        case Dense(), Dense():
-            same = _equal(new.weight, old.weight) and (new.alpha, new.beta) == (old.alpha, old.beta)
-            return same and _equal(new.bias, old.bias)
-        case Scale(), Scale():
-            parts = _equal(new.factor, old.factor, kept) and _equal(new.shift, old.shift, kept)
-            return parts and new.divide == old.divide
-        case BatchNorm(), BatchNorm():
-            names = ("scale", "shift", "mean", "variance")
-            return new.epsilon == old.epsilon and all(
-                _equal(getattr(new, name), getattr(old, name), kept) for name in names
-            )
-        case Select(), Select():
-            return np.array_equal(new.indices, old.indices)
-        case Constant(), Constant():
-            return _equal(new.value, old.value)
-    return new == old
-
-
-def _equal(new: Array | None, old: Array | None, kept: Array | None = None) -> bool:
-    if new is None or old is None:
-        return new is old
-    if kept is not None:
-        new, old = new.reshape(-1), old.reshape(-1)[kept]
-    return new.shape == old.shape and bool((new == old).all())
-
-
-def lipschitz(op: Monotone) -> float | None:
-    """The largest slope of a function; None where it is not known here."""
-    simple = {
-        "Sigmoid": 0.25,
-        "Tanh": 1.0,
-        "Softplus": 1.0,
-        "Clip": 1.0,
-        "Softsign": 1.0,
-        "Erf": 1.25,
-        "LeakyRelu": 1.0,
-    }
-    if op.function == "Elu":
-        return max(1.0, *op.parameters)
-    return op.parameters[0] if op.function == "HardSigmoid" else simple.get(op.function)
-
-
-def _kind(op: Op) -> str:
-    return op.kind if isinstance(op, Opaque) else type(op).__name__

@@ -16,7 +16,7 @@ from tiny_models import build, chain
 from certificates import Case, Text, relation
 from reluce_checker import NotProved, Unreadable
 from reluce_checker._graph import Monotone
-from reluce_checker._relation import lipschitz
+from reluce_checker._operations import lipschitz
 
 node = helper.make_node
 f32 = np.float32
