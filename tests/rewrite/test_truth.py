@@ -101,6 +101,6 @@ def test_the_check_can_fail(level: Level, monkeypatch: pytest.MonkeyPatch) -> No
 
     nodes = tuple(nudged(node) for node in honest.network.nodes)
     forged = replace(honest, state=replace(honest.state, network=replace(honest.network, nodes=nodes)))
-    monkeypatch.setattr(rewriting, "rewritten", lambda *_: (forged, allowed))
+    monkeypatch.setattr(rewriting, "rewritten", lambda *_, **__: (forged, allowed))
     with pytest.raises(AssertionError):
         check(network, box, level)
