@@ -95,6 +95,8 @@ def rebase_layer(
             why = f"its readers tell {len(basis.rows)} combination{'s' * (len(basis.rows) != 1)} apart"
         elif max(np.abs(part).max(initial=0.0) for part in (basis.rows, basis.factors)) > LARGEST_FACTOR:
             why = "the new weights would be too large"
+        elif not (room > 0).any() and not _representable(pattern, block, basis, half > 0):
+            why = "a new weight is not exactly representable"
         else:
             candidate = _applied(original, state, pattern, found, turned, block, basis, centre)
             refused = "its new units have no lower bound" if candidate is None else judge(candidate)
@@ -102,6 +104,14 @@ def rebase_layer(
                 taken.append(candidate)
             why = refused or why
     return min(taken, key=lambda candidate: cost(candidate.network, original.network).nonzeros) if taken else why
+
+
+def _representable(pattern: Sandwich, block: _Block, basis: _Basis, varying: Array) -> bool:
+    """Whether new weights are numbers of their format, as they must be where nothing may move (a quick look)."""
+    assert isinstance(pattern.before.op, Dense)
+    B = (basis.rows @ block.readers @ block.weight)[:, varying]
+    with np.errstate(over="ignore"):
+        return bool((B.astype(pattern.before.op.weight.dtype) == B).all())
 
 
 def _width(pattern: Sandwich) -> int:
