@@ -141,7 +141,7 @@ def sizes(path: Path) -> Json:
 
 
 def _without(job: Job, root: Path, out: Path) -> Json:
-    """Rewrite a network with all rewrites, without each of them, and with skips as well, from the same proofs."""
+    """Rewrite a network with all rewrites, without each of them, with skips, and with none, from the same proofs."""
     loaded = open_model(network_file(out, job.spec["network"]))
     box = make_box(loaded.network, "0,1")
     samples = samples_of(loaded, _points(job, root, out))
@@ -152,7 +152,7 @@ def _without(job: Job, root: Path, out: Path) -> Json:
     original, steps = Original(loaded.network, proof.facts, proof.bounds), job.spec["steps"]
     choices = {"all": steps} | {out: [step for step in steps if step != out] for out in steps}
     found = {}
-    for name, chosen in (choices | {"skips": [*steps, "skip"]}).items():
+    for name, chosen in (choices | {"skips": [*steps, "skip"], "deleting only": []}).items():
         rewriting = rewrite(original, allowed.budget, steps=chosen)
         found[name] = measure(rebuild(loaded, rewriting.network, {})).parameters
     return {"before": measure(loaded).parameters, "parameters": found}
