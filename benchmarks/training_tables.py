@@ -219,7 +219,7 @@ def _ablation(size: Size, done: Done) -> Iterable[Table]:
     for name, job in rewritten_apart(size, done):
         for line in _lines([compression(job, "roundoff", size, "without")], done):
             if rewrites is None:
-                title = "ablation of rewrites: parameters at roundoff without each of them, with skips, and only deleting"
+                title = "ablation of rewrites: parameters at roundoff without each, with skips, and only deleting"
                 rewrites = _table(title, "", "network", "before", *line["parameters"])
             counts = (f"{count:,}" for count in line["parameters"].values())
             rewrites.add_row(name, f"{line['before']:,}", *counts)
