@@ -778,7 +778,7 @@ def test_skips_are_named_and_proved(tmp_path: Path, target: Path, capsys: Captur
     source, report = saved(chain(WIDE), tmp_path / "in.onnx"), tmp_path / "report.json"
     options = ["--range", "0,1", "--guarantee", level, "--json", report]
     assert reluce_command("compress", source, target, *options, "--skips") == 0
-    assert "note: skip: what reads 'h1' reads 'x' beside it, in place of active units" in capsys.readouterr().out
+    assert "note: skip: what reads 'h1' reads 'x' beside it, in place of its linear part" in capsys.readouterr().out
     data = json.loads(report.read_text())
     assert (data["model"]["parameters"], data["compressed"]["parameters"]) == (49, 4 + 1 + 5 * 4 + 4)
     assert [node.op_type for node in onnx.load(target).graph.node] == ["Gemm", "Relu", "Concat", "Gemm"]

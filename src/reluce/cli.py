@@ -197,7 +197,7 @@ SkipsFlag = Annotated[
     bool,
     typer.Option(
         "--skips",
-        help="What reads a layer may read the layer's input beside it, in place of its active units, where that saves. "
+        help="What reads a layer may read the layer's input beside it, in place of its linear part, where that saves. "
         "Changes the architecture.",
     ),
 ]

@@ -397,7 +397,7 @@ def _labelled(guarantee: Guarantee, facts: Facts) -> Guarantee:
 
 def _skip_notes(rewriting: Rewriting) -> tuple[str, ...]:
     around = rewriting.state.skips.items()
-    return tuple(f"skip: what reads {h!r} reads {x!r} beside it, in place of active units" for h, x in around)
+    return tuple(f"skip: what reads {h!r} reads {x!r} beside it, in place of its linear part" for h, x in around)
 
 
 def _opaque_notes(network: Network) -> list[str]:

@@ -34,7 +34,7 @@ class Settings:
         For classifiers whose outputs go into a softmax or are compared with each other: whether one of them may be
         subtracted from all, where that saves. Softmax and argmax stay as they are, the outputs themselves do not.
     skips
-        Whether what reads a layer may read the layer's input beside it, in place of the layer's active units, where
+        Whether what reads a layer may read the layer's input beside it, in place of the layer's linear part, where
         that saves. That changes the architecture.
 
     Raises

@@ -77,11 +77,6 @@ def test_several_in_a_row_and_several_readers() -> None:
 @pytest.mark.parametrize(
     ("network", "why"),
     [
-        (network_of(("a", "dense", "x", FIRST), ("y", "dense", "a", SECOND), outputs=("y", "a")), "read by others"),
-        (
-            network_of(("a", "dense", "x", FIRST), ("h", "relu", "a", NONE), ("y", "dense", "h", SECOND)),
-            "read by others",
-        ),
         (
             network_of(("a", "dense", "x", array([[1, 2]])), ("y", "dense", "a", array([[1], [2], [3], [4]]))),
             r"folding would need more parameters \(12 instead of 11\)",
@@ -93,6 +88,18 @@ def test_layers_that_stay(network: Network, why: str) -> None:
     found = fold_linear(Rewritten.nothing_done(network), network.nodes[0], True, lambda candidate: None)
     assert isinstance(found, str)
     assert re.search(why, found)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        network_of(("a", "dense", "x", FIRST), ("y", "dense", "a", SECOND), outputs=("y", "a")),
+        network_of(("a", "dense", "x", FIRST), ("h", "relu", "a", NONE), ("y", "dense", "h", SECOND)),
+    ],
+)
+def test_what_others_read_is_not_for_folding(network: Network) -> None:
+    state = Rewritten.nothing_done(network)
+    assert fold_linear(state, network.nodes[0], True, lambda candidate: None) is None
 
 
 def test_a_narrow_layer_stays() -> None:
@@ -108,6 +115,9 @@ def test_a_narrow_layer_stays() -> None:
     result = rewritten(narrow, box, Within(1e-3))[0]
     assert cost(result.network, narrow).parameters <= cost(narrow, narrow).parameters
     assert result.network.producer["z"].inputs == ("a",)
+    (refusal,) = [refusal for refusal in result.refusals if refusal.where == "a"]
+    assert refusal.what == "dense layers in a row not made one"
+    assert refusal.why.startswith("folding would need more parameters")
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -154,7 +164,7 @@ def test_the_truth_where_it_does_not_save(b: Builder, layers: list[tuple[int, bo
         now = state.network.producer.get(node.output)
         if now is not None and isinstance(now.op, Dense):
             found = fold_linear(state, now, False, lambda candidate: None)
-            state = state if isinstance(found, str) else found
+            state = found if isinstance(found, Rewritten) else state
     assert_true(original, state, b.box)
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracle import max_difference
 from rewriting import check, rewritten
@@ -114,8 +114,9 @@ def test_skips_around_any_layer(case: Case, layer: int) -> None:
     network, box = case
     original = original_of(network, box)
     state = around(original, Rewritten.nothing_done(network), f"node_h{layer}")
-    if isinstance(state, Rewritten):
-        assert true(original, state, box)
+    assume(isinstance(state, Rewritten))  # hypothesis fails where that is hardly ever so
+    assert isinstance(state, Rewritten)
+    assert true(original, state, box)
 
 
 @given(chains(layers=3, units=4))

@@ -42,12 +42,15 @@ def fold_layer(state: Rewritten, pattern: Sandwich, exact: bool, judge: Judge) -
     return _folded(state, (pattern.before, pattern.relu), pattern.after, exact, judge)
 
 
-def fold_linear(state: Rewritten, before: Node, exact: bool, judge: Judge) -> Rewritten | str:
-    """Fold a dense layer into those that read it as it is; ``before`` is its node, the rest as in ``fold_layer``."""
+def fold_linear(state: Rewritten, before: Node, exact: bool, judge: Judge) -> Rewritten | str | None:
+    """Fold a dense layer into those that read it as it is; ``before`` is its node, the rest as in ``fold_layer``.
+
+    None where anything else reads it: then there is nothing to fold.
+    """
     network = state.network
     after = network.consumers[before.output]
     if not after or not all(isinstance(node.op, Dense) for node in after) or before.output in network.outputs:
-        return "it is read by others than dense layers"
+        return None
     return _folded(state, (before,), after, exact, judge)
 
 

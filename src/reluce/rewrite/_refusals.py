@@ -17,6 +17,7 @@ class Reasons:
     """What a run found in the way, last seen counts. By the name of a ReLU, where nothing else is said."""
 
     folds: dict[str, str] = field(default_factory=dict)  # why a layer that is linear stays
+    products: dict[str, str] = field(default_factory=dict)  # why two dense layers in a row stay two, by what is between
     ranks: dict[str, str] = field(default_factory=dict)  # why active units could not be given a smaller basis
     skips: dict[str, str] = field(default_factory=dict)  # why there is no skip around a layer
     ill: dict[str, str] = field(default_factory=dict)  # merges, and constants (under ""), that floats would not bear
@@ -43,6 +44,9 @@ def refusals(
     for relu in original.network.relus:
         if relu.name in why.folds and len(kept[relu.name]):
             found.append(Refusal(relu.output, "layer not folded", why.folds[relu.name]))
+    for name, reason in why.products.items():
+        if name in state.network.tensors:
+            found.append(Refusal(name, "dense layers in a row not made one", reason))
     for relu in state.network.relus:
         if relu.name in why.skips:
             found.append(Refusal(relu.output, "no skip", why.skips[relu.name]))

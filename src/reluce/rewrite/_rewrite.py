@@ -299,7 +299,11 @@ class _Work:
                 break
             if now is not None and isinstance(now.op, Dense):
                 result = fold_linear(state, now, self.exact, self.saving(state))
-                state = state if isinstance(result, str) else result
+                self.reasons.products.pop(now.output, None)
+                if isinstance(result, str):
+                    self.reasons.products[now.output] = result
+                elif result is not None:
+                    state = result
         return state
 
     def _fold_one(self, state: Rewritten, pattern: Sandwich) -> Rewritten:
